@@ -81,7 +81,8 @@ var layers = map[string]layer{
 		tests: []string{"gateway/..."},
 	},
 	"gateway/cmd/carapaced": {
-		uses:  []string{"gateway/daemon", "gateway/wire"},
+		// config for --check, which must work without a daemon
+		uses:  []string{"gateway/daemon", "gateway/config", "gateway/wire"},
 		tests: []string{"gateway/..."},
 	},
 	"gateway/cmd/carapacectl": {

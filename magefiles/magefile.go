@@ -71,7 +71,7 @@ func buildInto(dir, goos string, env []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	flags := "-s -w -X main.version=" + version()
+	flags := "-s -w -X github.com/carapace-gateway/carapace/gateway/wire.Version=" + version()
 	for _, p := range programs {
 		if !strings.Contains(p.systems, goos) {
 			continue
