@@ -77,7 +77,7 @@ func (g *Guard) content(opinions []policy.Verdict, op *policy.Operation) ([]poli
 	}
 	body := slices.Clone(op.Body)
 	for n, spans := range found {
-		body[n] = cut(body[n], spans)
+		body[n] = g.cut(body[n], spans, direction)
 	}
 	return opinions, body
 }
@@ -92,7 +92,7 @@ func find(p *policy.ContentPattern, raw, folded string) []span {
 		}
 		spans = append(spans, span{m[0], m[1], p.ID})
 	}
-	if folded != raw && len(p.Regexp.FindAllStringIndex(folded, len(spans)+1)) > len(spans) {
+	if len(spans) == 0 && folded != raw && p.Regexp.MatchString(folded) {
 		return []span{{0, len(raw), p.ID}}
 	}
 	return spans
@@ -104,22 +104,31 @@ func inNames(re *regexp.Regexp, files []policy.File) bool {
 	})
 }
 
-// cut replaces every span of a text by [redacted:ID]. Spans that overlap
-// become one, named after the rule that found its beginning: what was
-// found must be gone, whichever rule found which half.
-func cut(text policy.Text, spans []span) policy.Text {
+// cut replaces every span of a text by [redacted:ID]. Spans that overlap become
+// one, named after the rule that found its beginning: what was found must be
+// gone, whichever rule found which half. If a reader would still find
+// something in the rest, nothing of the text is left.
+func (g *Guard) cut(text policy.Text, spans []span, d policy.Direction) policy.Text {
 	slices.SortStableFunc(spans, func(a, b span) int { return a.start - b.start })
-	var b strings.Builder
+	var shown, rest strings.Builder
 	end := 0
 	for i, s := range spans {
 		if i > 0 && s.start < end {
 			end = max(end, s.end)
 			continue
 		}
-		b.WriteString(string(text[end:s.start]))
-		b.WriteString("[redacted:" + s.id + "]")
+		shown.WriteString(string(text[end:s.start]) + "[redacted:" + s.id + "]")
+		rest.WriteString(string(text[end:s.start]) + " ")
 		end = s.end
 	}
-	b.WriteString(string(text[end:]))
-	return policy.Text(b.String())
+	shown.WriteString(string(text[end:]))
+	rest.WriteString(string(text[end:]))
+	folded := policy.Fold(rest.String())
+	for i := range g.policy.Patterns {
+		p := &g.policy.Patterns[i]
+		if p.Direction == d && p.Regexp != nil && p.Regexp.MatchString(folded) {
+			return policy.Text("[redacted:" + p.ID + "]")
+		}
+	}
+	return policy.Text(shown.String())
 }
