@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"strconv"
 	"unicode"
 
@@ -36,7 +37,7 @@ type fault struct {
 	data    string // only when it was a string
 }
 
-var errGarbage = errors.New("the tool printed something that is no reply")
+var errGarbage = errors.New("it printed something that is no reply")
 
 // parseLine reads one line of JSON-RPC 2.0. Keys are matched to the letter,
 // which encoding/json does not do for struct fields.
@@ -104,36 +105,56 @@ func parseFault(b json.RawMessage) (*fault, error) {
 	return f, nil
 }
 
-// toolError is the fault in words that a client may see.
-func (f *fault) toolError(home string) *channel.ToolError {
+// toolError is the fault in words that a client may see: without what lies
+// below the given folders.
+func (f *fault) toolError(folders ...string) *channel.ToolError {
 	text := f.message
 	if f.data != "" {
 		text += ": " + f.data
 	}
-	return &channel.ToolError{Code: f.code, Text: clean(hideBelow(text, home), maxToolText)}
+	for _, d := range folders {
+		text = hideBelow(text, d)
+	}
+	return &channel.ToolError{Code: f.code, Text: clean(text, maxToolText)}
 }
 
-var errTooLong = errors.New("the tool printed a line that is too long")
+var errTooLong = errors.New("a line is too long")
 
-// readLine returns the next line without its end, valid until the next call,
-// and never holds more than max bytes of it. At the end of the stream, what
-// has no line end is not a line: it may be the half of one.
-func readLine(r *bufio.Reader, buf []byte, max int64) ([]byte, error) {
-	buf = buf[:0]
+// lines reads a stream line by line and never holds more than max bytes of
+// one.
+type lines struct {
+	r   *bufio.Reader
+	max int64
+	buf []byte
+}
+
+func newLines(r io.Reader, max int64) *lines {
+	return &lines{r: bufio.NewReaderSize(r, 64<<10), max: max}
+}
+
+// next returns the next line without its end, valid until the next call. At
+// the end of the stream, what has no line end is not a line: it may be the half
+// of one.
+func (l *lines) next() ([]byte, error) {
+	const keep = 1 << 20 // one long answer must not be held for ever
+	if cap(l.buf) > keep {
+		l.buf = nil
+	}
+	l.buf = l.buf[:0]
 	for {
-		part, err := r.ReadSlice('\n')
-		if int64(len(buf))+int64(len(part)) > max {
-			return buf, errTooLong
+		part, err := l.r.ReadSlice('\n')
+		if int64(len(l.buf))+int64(len(part)) > l.max {
+			return nil, errTooLong
 		}
-		if err == nil && len(buf) == 0 {
+		if err == nil && len(l.buf) == 0 {
 			return part[:len(part)-1], nil
 		}
-		buf = append(buf, part...)
+		l.buf = append(l.buf, part...)
 		if err == nil {
-			return buf[:len(buf)-1], nil
+			return l.buf[:len(l.buf)-1], nil
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
-			return buf, err
+			return nil, err
 		}
 	}
 }

@@ -37,6 +37,7 @@ type Resident struct {
 	mu      sync.Mutex
 	started bool
 	refuse  error // why Run refuses at once; nil when requests are taken
+	absent  bool  // the last start found no tool that could be run
 	status  channel.Status
 	session *session
 }
@@ -223,7 +224,13 @@ func (r *Resident) live() (channel.State, string) {
 	r.mu.Lock()
 	r.refuse, r.session = nil, s
 	r.status.PID = p.pid
+	if r.absent {
+		r.absent, r.status.LastError = false, ""
+	}
 	r.mu.Unlock()
+	// A child that does not read would otherwise hold up Close for as long as
+	// a request may take.
+	defer context.AfterFunc(r.closing, func() { p.in.Close() })()
 	r.spec.log().Info("the tool was started", "pid", p.pid)
 	if r.probe(s) {
 		r.note(func(st *channel.Status) { st.State = channel.StateReady })
@@ -237,7 +244,11 @@ func (r *Resident) live() (channel.State, string) {
 	r.mu.Lock()
 	r.session = nil
 	r.mu.Unlock()
-	return channel.StateBackoff, s.words()
+	why, said := s.words()
+	if said != "" {
+		why = clean(why+": "+said, maxLastError)
+	}
+	return channel.StateBackoff, why
 }
 
 func (r *Resident) launch() (*process, error) {
@@ -256,6 +267,7 @@ func (r *Resident) probe(s *session) bool {
 	}
 	c, err := r.newCall(r.spec.Probe)
 	if err != nil {
+		s.fail(err)
 		return false
 	}
 	a, ok := s.ask(r.closing, c)
@@ -282,6 +294,7 @@ func (r *Resident) rest(state channel.State, why string, pause time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status.State, r.status.LastError = state, why
+	r.absent = state == channel.StateDown
 	if state == channel.StateBackoff && pause <= patience {
 		return
 	}

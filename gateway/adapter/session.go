@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -114,7 +113,11 @@ func (s *session) write(c *call) bool {
 			lost.reply(nil, notStarted(errors.New("the tool does not read")))
 		}
 	}
-	s.fail(errors.New("it stopped reading"))
+	select {
+	case <-s.p.done: // and how it ended says more than that it does not read
+	case <-time.After(drainDelay):
+		s.fail(errors.New("it stopped reading"))
+	}
 	return false
 }
 
@@ -146,13 +149,9 @@ func (s *session) fail(why error) {
 // no sense ends the child: from there on nobody knows which answer belongs to
 // which request.
 func (s *session) read() {
-	r := bufio.NewReaderSize(s.p.out, 64<<10)
-	var buf []byte
+	r := newLines(s.p.out, s.spec.maxOutput())
 	for {
-		b, err := readLine(r, buf, s.spec.maxOutput())
-		if cap(b) > cap(buf) && cap(b) <= 1<<20 {
-			buf = b[:0]
-		}
+		b, err := r.next()
 		if errors.Is(err, errTooLong) {
 			s.fail(fmt.Errorf("it printed a line of more than %d bytes", s.spec.maxOutput()))
 			return
@@ -186,7 +185,7 @@ func (s *session) hear(b []byte) error {
 		s.heard = true
 		s.mu.Unlock()
 		if l.fault != nil {
-			c.reply(nil, l.fault.toolError(s.spec.Home))
+			c.reply(nil, l.fault.toolError(s.spec.Home, s.spec.Dir))
 		} else {
 			c.reply(l.result, nil)
 		}
@@ -220,7 +219,7 @@ func (s *session) bury() {
 
 // abandon answers what will never be answered.
 func (s *session) abandon() {
-	why := s.words()
+	why, _ := s.words()
 	s.mu.Lock()
 	pending := s.pending
 	s.pending = nil
@@ -244,19 +243,17 @@ func (s *session) end() {
 	<-s.ended
 }
 
-// words say why a child that is gone has gone: short, and without a path.
-func (s *session) words() string {
+// words say why a child that is gone has gone, and with what last words: both
+// short, and without a path.
+func (s *session) words() (why, said string) {
 	s.mu.Lock()
 	failure, said := s.failure, brief(string(s.said.b))
 	s.mu.Unlock()
 	if failure != nil {
-		return failure.Error()
+		return failure.Error(), said
 	}
 	_, _, how := s.p.ending()
-	if said != "" {
-		how += ": " + said
-	}
-	return clean(how, maxLastError)
+	return how, said
 }
 
 // ask writes one request outside the queue and waits for its answer.
@@ -277,4 +274,3 @@ func (s *session) ask(ctx context.Context, c *call) (answer, bool) {
 		return answer{}, false
 	}
 }
-
