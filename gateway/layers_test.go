@@ -252,7 +252,8 @@ var (
 		"gateway/cmd/carapaced", "installer/platform", "installer/probe", "installer/step", "installer/plan",
 		"installer/cmd/carapace-setup", "shims", "shims/cmd/carapace-shim", "magefiles/bench"}
 	childMakers = []string{"gateway/adapter", "installer/platform", "installer/probe", "installer/openclaw",
-		"gateway/cmd/carapace-imsg-helper", "magefiles", "magefiles/bench"}
+		"gateway/cmd/carapace-imsg-helper", "magefiles", "magefiles/bench",
+		"gateway/channel/imsg/imsgtest"} // builds the stand-in tool for tests
 	unsafeUsers = []string{"gateway/adapter", "gateway/wire", "installer/probe"}
 )
 

@@ -71,7 +71,6 @@ func buildInto(dir, goos string, env []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	flags := "-s -w -X github.com/carapace-gateway/carapace/gateway/wire.Version=" + version()
 	for _, p := range programs {
 		if !strings.Contains(p.systems, goos) {
 			continue
@@ -82,7 +81,7 @@ func buildInto(dir, goos string, env []string) error {
 		}
 		out := filepath.Join(dir, p.name)
 		err := run(append([]string{"CGO_ENABLED=0"}, env...), "go", "build", "-trimpath", "-buildvcs=false",
-			"-ldflags", flags, "-o", out, "./"+p.dir)
+			"-ldflags", "-s -w", "-o", out, "./"+p.dir)
 		if err != nil {
 			return fmt.Errorf("build %s: %w", p.name, err)
 		}
@@ -158,16 +157,6 @@ func CI() error {
 
 // Clean removes dist/.
 func Clean() error { return os.RemoveAll("dist") }
-
-// version is what the programs say they are: the nearest tag, the commit, and
-// whether anything was changed since. A source tree without git is "dev".
-func version() string {
-	out, err := exec.Command("git", "describe", "--tags", "--always", "--dirty").Output()
-	if err != nil {
-		return "dev"
-	}
-	return strings.TrimSpace(string(out))
-}
 
 // hasGo reports whether a folder of the module has Go files.
 func hasGo(dir string) bool {
