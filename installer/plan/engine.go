@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -240,25 +241,33 @@ func (e *Engine) do(ctx context.Context, r *Receipt, i int, it Item) error {
 	if it.Change == None && en.State == Applied {
 		return nil
 	}
-	if p, ok := it.Step.(Preparer); ok {
-		if err := p.Prepare(ctx); err != nil {
+	for tries := 0; ; tries++ {
+		if p, ok := it.Step.(Preparer); ok {
+			if err := p.Prepare(ctx); err != nil {
+				return err
+			}
+		}
+		if err := remember(it.Step, en); err != nil {
 			return err
 		}
-	}
-	if err := remember(it.Step, en); err != nil {
-		return err
-	}
-	if it.Change == Make || it.Change == Alter {
+		if it.Change != Make && it.Change != Alter {
+			break
+		}
 		en.State = Applying
 		if err := e.save(r); err != nil {
 			return err
 		}
-		if err := it.Step.Apply(ctx); err != nil {
+		err := it.Step.Apply(ctx)
+		if errors.Is(err, ErrAgain) && tries < 8 {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		if err := remember(it.Step, en); err != nil {
 			return err
 		}
+		break
 	}
 	if err := it.Step.Verify(ctx); err != nil {
 		return fmt.Errorf("it was done, and does not hold: %w", err)

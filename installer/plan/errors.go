@@ -15,6 +15,10 @@ var (
 	// ErrReceipt says that the receipt cannot be understood; nothing was
 	// touched (73).
 	ErrReceipt = errors.New("the receipt cannot be used")
+	// ErrAgain is what a step's Apply returns when what its Prepare settled no
+	// longer holds (an id was taken): nothing was changed, and both are called
+	// again.
+	ErrAgain = errors.New("to be prepared again")
 )
 
 // HintError is an error with what a person can do about it.

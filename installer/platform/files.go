@@ -264,11 +264,26 @@ func (f *Files) Hash(name string) (string, error) {
 		return "", err
 	}
 	defer h.Close()
+	return Sum(h)
+}
+
+// Sum returns the SHA-256 of what is read, in hex.
+func Sum(from io.Reader) (string, error) {
 	sum := sha256.New()
-	if _, err := io.Copy(sum, h); err != nil {
+	if _, err := io.Copy(sum, from); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// Head returns the first bytes of a file, n at most.
+func Head(name string, n int) ([]byte, error) {
+	h, err := openNoFollow(name)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	return io.ReadAll(io.LimitReader(h, int64(n)))
 }
 
 // Staged is where Write puts a file before it is renamed into place.
