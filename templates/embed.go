@@ -49,6 +49,7 @@ type Values struct {
 	Run          string // folder of the sockets
 	Spool        string // folder of inbound files
 	Logs         string // folder; launchd only, and required there only
+	Home         string // of the service user, where its tools keep what is theirs; may be empty
 	// Network says that a tool or the façade needs more than Unix sockets.
 	// Without it the gateway lives in a network namespace of its own.
 	Network bool
@@ -131,6 +132,11 @@ func (v Values) check(logs bool) error {
 	}
 	if logs || v.Logs != "" {
 		if err := checkPath("logs", v.Logs); err != nil {
+			return err
+		}
+	}
+	if v.Home != "" {
+		if err := checkPath("home", v.Home); err != nil {
 			return err
 		}
 	}

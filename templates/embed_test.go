@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func linux() Values {
 	return Values{
 		Prefix: "/usr/local/carapace", ServiceUser: "carapace", ServiceGroup: "carapace", ClientGroup: "carapace-clients",
-		Config: "/etc/carapace/config.yaml", State: "/var/lib/carapace", Run: "/var/run/carapace", Spool: "/var/spool/carapace",
+		Config: "/etc/carapace/config.yaml", State: "/var/lib/carapace", Run: "/var/run/carapace", Spool: "/var/spool/carapace", Home: "/var/lib/carapace-home",
 	}
 }
 
@@ -253,9 +253,13 @@ func TestRefused(t *testing.T) {
 			"prefix": func(v *Values) { v.Prefix = p }, "config": func(v *Values) { v.Config = p },
 			"state": func(v *Values) { v.State = p }, "run": func(v *Values) { v.Run = p },
 			"spool": func(v *Values) { v.Spool = p }, "logs": func(v *Values) { v.Logs = p },
+			"home": func(v *Values) { v.Home = p },
 		} {
 			v := macos()
 			set(&v)
+			if field == "home" && p == "" {
+				continue
+			}
 			if _, err := Launchd(PlistGateway, v); err == nil {
 				t.Errorf("launchd took %s as %s", what, field)
 			}
