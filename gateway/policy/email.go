@@ -45,7 +45,7 @@ func parseEmail(text string) (Peer, error) {
 // names are mapped as a browser maps them (IDNA lookup profile), but not
 // before everything that the mapping would repair is refused.
 func parseDomain(domain string) (string, error) {
-	if norm.NFKC.String(domain) != domain {
+	if norm.NFKC.String(domain) != domain || strings.ContainsFunc(domain, noLetter) {
 		return "", errors.New("the domain contains characters that only look like ordinary ones")
 	}
 	name, err := idna.Lookup.ToASCII(domain)
@@ -69,6 +69,10 @@ func parseDomain(domain string) (string, error) {
 	}
 	return name, nil
 }
+
+// noLetter finds what is neither ASCII nor a letter: the dots of other scripts
+// among them, which IDNA takes for ordinary ones.
+func noLetter(r rune) bool { return r >= utf8.RuneSelf && !unicode.In(r, unicode.L, unicode.M) }
 
 func checkLabel(label string) error {
 	if label == "" || len(label) > 63 || label[0] == '-' || strings.HasSuffix(label, "-") {
@@ -125,80 +129,4 @@ func scriptOf(r rune) string {
 		}
 	}
 	return "unknown"
-}
-
-// foul names what a rune is when it must not occur in anything that is
-// compared or shown: it cannot be seen, changes the order of what is seen, or
-// is a digit that is not one of ours. Empty means it may occur.
-func foul(r rune) string {
-	switch {
-	case r < utf8.RuneSelf && r >= ' ' && r != 0x7f:
-		return ""
-	case unicode.Is(unicode.Cc, r):
-		return "control character"
-	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Variation_Selector, r), invisible(r):
-		return "character that cannot be seen"
-	case unicode.IsSpace(r), unicode.In(r, unicode.Z):
-		return "space that is not the ordinary one"
-	case unicode.In(r, unicode.N):
-		return "digit that is not 0 to 9"
-	case unicode.In(r, unicode.Co, unicode.Cs), r == utf8.RuneError:
-		return "character without a meaning"
-	}
-	return ""
-}
-
-// invisible lists letters that Unicode calls letters or marks but that show
-// nothing: Hangul fillers, the combining grapheme joiner, the braille blank.
-func invisible(r rune) bool {
-	switch r {
-	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x2800, 0x3164, 0xffa0:
-		return true
-	}
-	return false
-}
-
-// Fold returns the text as a reader sees it: compatibility forms replaced by
-// the ordinary ones (NFKC), what cannot be seen left out, every decimal digit
-// one of 0 to 9. A content rule that sees only the raw text is passed by one
-// zero-width space. ASCII text without control characters is returned as it is.
-func (t Text) Fold() string { return Fold(string(t)) }
-
-// Fold is Text.Fold for a string.
-func Fold(s string) string {
-	plain := true
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c >= utf8.RuneSelf || c < ' ' && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
-			plain = false
-			break
-		}
-	}
-	if plain {
-		return s
-	}
-	var b strings.Builder
-	b.Grow(len(s))
-	for _, r := range norm.NFKC.String(s) {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			b.WriteRune(r)
-		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Variation_Selector) || invisible(r):
-		case unicode.IsDigit(r):
-			b.WriteByte('0' + digitOf(r))
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-// digitOf returns the value of a decimal digit: Unicode places the ten digits
-// of every script side by side, from zero.
-func digitOf(r rune) byte {
-	n := byte(0)
-	for n < 9 && unicode.IsDigit(r-1) {
-		r--
-		n++
-	}
-	return n
 }
