@@ -39,7 +39,7 @@ func TestDecodeStrict(t *testing.T) {
 		{"alias", "name: &x a\nlist: [*x]\n", sample{}, "1: &x is a YAML anchor"},
 		{"merge", "parts:\n  p: {path: /p}\n  q:\n    <<: {path: /q}\n", sample{}, "4: << is a YAML merge key"},
 		{"tag", "name: !!str 3\n", sample{}, "1: "},
-		{"documents", "name: a\n---\nname: b\n", sample{}, "3: a second document"},
+		{"documents", "name: a\n---\nname: b\n", sample{}, "2: a second document"},
 		{"tab", "name:\ta\n", sample{}, "1: a tab"},
 		{"invisible", "name: a\u202eb\n", sample{}, "1: a character that cannot be seen"},
 		{"large", "# " + strings.Repeat("x", MaxSize), sample{}, "1: the file is larger"},
