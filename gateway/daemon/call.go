@@ -35,8 +35,12 @@ func (d *Daemon) operate(ctx context.Context, who wire.Identity, name string, ca
 	if err != nil {
 		return r.unclassified(op, err)
 	}
-	if op, err = d.resolve(ctx, ch, op); err != nil {
-		return r.unclassified(op, err)
+	// While the gateway is locked the tool is not even asked who is meant: the
+	// first rule denies whoever it is.
+	if locked, _ := d.lock.Locked(); !locked {
+		if op, err = d.resolve(ctx, ch, op); err != nil {
+			return r.unclassified(op, err)
+		}
 	}
 
 	decision := now.guard.Decide(ctx, &op)
