@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -306,11 +307,30 @@ func (v *verifier) checkFiles(ctx context.Context) {
 			return unknown("its place is not known", "sudo carapace-setup repair")
 		}
 		ops := []op{{Do: doCreate, Path: root}, {Do: doCreate, Path: filepath.Join(root, v.t.Client)}}
-		for _, other := range v.t.Facts.Clients {
+		for _, other := range v.spools(root) {
 			if other != v.t.Client {
 				ops = append(ops, folderOps(filepath.Join(root, other))...)
 			}
 		}
 		return v.refused(ctx, v.t.client(), ops, "sudo carapace-setup repair", "EACCES")
 	})
+}
+
+// spools names the folders below the spool: all of them where root may look,
+// else those of the clients that install.json names.
+func (v *verifier) spools(root string) []string {
+	names := slices.Clone(v.t.Facts.Clients)
+	if problem, err := v.walk.folder(root); !v.root || problem != "" || err != nil {
+		return names
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return names
+	}
+	for _, e := range entries {
+		if e.IsDir() && !slices.Contains(names, e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
 }

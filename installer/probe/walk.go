@@ -84,41 +84,47 @@ func judge(path string, i platform.Info) string {
 const maxTree = 50_000
 
 // tree judges everything below a folder, and the folder with its parents. It
-// returns the regular files and the folders; it goes no further than the first
-// problem. A tree that is not there has no problem and no files.
+// returns what it found, links left out, and the first problem; it does not go
+// into a folder that has one. A tree that is not there has neither.
 func (w *walker) tree(top string) (files, folders []string, problem string, err error) {
-	if problem, err = w.folder(top); problem != "" || err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return nil, nil, problem, err
+	problem, err = w.folder(top)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, "", nil
+	}
+	if problem != "" || err != nil {
+		return nil, []string{top}, problem, err
 	}
 	left := maxTree
+	folders = []string{top}
 	for todo := []string{top}; len(todo) > 0; todo = todo[1:] {
-		dir := todo[0]
-		folders = append(folders, dir)
-		entries, err := os.ReadDir(dir)
+		entries, err := os.ReadDir(todo[0])
 		if err != nil {
-			return files, folders, "", err
+			return files, folders, problem, err
 		}
 		for _, e := range entries {
 			if left--; left < 0 {
-				return files, folders, "", fmt.Errorf("%s holds more than %d files", top, maxTree)
+				return files, folders, problem, fmt.Errorf("%s holds more than %d files", top, maxTree)
 			}
-			path := filepath.Join(dir, e.Name())
+			path := filepath.Join(todo[0], e.Name())
+			var p string
 			if e.IsDir() {
-				problem, err = w.folder(path)
-				todo = append(todo, path)
+				if p, err = w.folder(path); p == "" && err == nil {
+					todo = append(todo, path)
+				}
+				folders = append(folders, path)
 			} else {
-				problem, err = w.file(path)
+				p, err = w.file(path)
+				if e.Type().IsRegular() {
+					files = append(files, path)
+				}
 			}
-			if problem != "" || err != nil {
+			if err != nil {
 				return files, folders, problem, err
 			}
-			if e.Type().IsRegular() {
-				files = append(files, path)
+			if problem == "" {
+				problem = p
 			}
 		}
 	}
-	return files, folders, "", nil
+	return files, folders, problem, nil
 }
