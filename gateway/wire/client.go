@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -13,7 +12,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -25,7 +23,7 @@ type ClientOptions struct {
 	Socket    string
 	ServerUID uint32
 	// DialTimeout is for the gateway to show that it is there: from Dial until
-	// the first line of it, whatever is asked. 0 means 2 s.
+	// its first line, whatever is asked. 0 means 2 s.
 	DialTimeout time.Duration
 }
 
@@ -34,64 +32,73 @@ const maxAnswer = 64 << 20
 
 // Client is one connection to the gateway. Its methods are safe for concurrent
 // use.
+//
+// There is no goroutine behind it while calls can do the reading: one of the
+// calls that wait reads for all of them. Only a client that listens to
+// notifications gets one, when its first call has ended.
 type Client struct {
-	nc     *net.UnixConn
-	socket string
-	until  time.Time // by when the gateway must have said something
-
-	start  sync.Once // of the reading goroutine
+	sock   *socket
+	path   string
+	budget time.Duration // what Dial left of DialTimeout
 	notify func(string, json.RawMessage)
-	heard  chan struct{} // closed by the first line
-	ended  chan struct{} // closed after err is set
 
 	wmu  sync.Mutex
-	wbuf bytes.Buffer
+	wbuf []byte
 
-	mu      sync.Mutex
-	last    int64
-	waiting map[int64]chan incomingLine
-	err     error // why there will be no more answers
+	lead    chan struct{} // holds one token while somebody reads; guards rbuf
+	rbuf    []byte
+	rstart  int
+	rend    int
+	scanned int // no newline between rstart and here
+
+	ended chan struct{} // closed after err is set
+
+	mu         sync.Mutex
+	until      time.Time // by when the gateway must have said something; set by the first call
+	heard      bool      // it has
+	background bool      // a goroutine reads
+	last       int64
+	waiting    map[int64]chan answer
+	err        error // why there will be no more answers
 }
 
 // Dial connects, and checks with the kernel that the process that listens runs
 // as o.ServerUID before anything is said. The error is an *UnreachableError,
 // or that of ctx.
 func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
-	timeout := orDefault(o.DialTimeout, 2*time.Second)
+	until := time.Now().Add(orDefault(o.DialTimeout, 2*time.Second))
 	c := &Client{
-		socket:  o.Socket,
-		until:   time.Now().Add(timeout),
-		heard:   make(chan struct{}),
+		path:    o.Socket,
+		lead:    make(chan struct{}, 1),
 		ended:   make(chan struct{}),
-		waiting: make(map[int64]chan incomingLine),
+		waiting: make(map[int64]chan answer),
 	}
-	nc, err := c.connect(ctx)
-	if err != nil {
+	var err error
+	if c.sock, err = c.connect(ctx, until); err != nil {
 		return nil, err
 	}
-	who, err := PeerOf(nc)
+	who, err := c.sock.peer()
 	if err == nil && who.UID != o.ServerUID {
 		err = fmt.Errorf("%w (its uid is %d, not %d)", ErrWrongServer, who.UID, o.ServerUID)
 	}
 	if err != nil {
-		nc.Close()
+		c.sock.close()
 		return nil, c.unreachable(err)
 	}
-	c.nc = nc
+	c.budget = max(time.Until(until), 0)
 	return c, nil
 }
 
 // connect tries again while the server's queue of connections is full.
-func (c *Client) connect(ctx context.Context) (*net.UnixConn, error) {
+func (c *Client) connect(ctx context.Context, until time.Time) (*socket, error) {
 	for {
-		nc, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: c.socket, Net: "unix"})
-		if err == nil {
-			return nc, nil
-		}
-		if !errors.Is(err, unix.EAGAIN) {
+		s, err := connectSocket(c.path)
+		switch {
+		case err == nil:
+			return s, nil
+		case !errors.Is(err, unix.EAGAIN):
 			return nil, c.unreachable(err)
-		}
-		if time.Now().After(c.until) {
+		case time.Now().After(until):
 			return nil, c.unreachable(ErrSilent)
 		}
 		select {
@@ -103,86 +110,122 @@ func (c *Client) connect(ctx context.Context) (*net.UnixConn, error) {
 }
 
 func (c *Client) unreachable(err error) error {
-	return &UnreachableError{Socket: c.socket, Err: err}
+	return &UnreachableError{Socket: c.path, Err: err}
 }
 
-// OnNotify says who is told of notifications: fn is called in their order,
-// before the answer to a request that caused them is returned, and holds up
-// everything that follows; the gateway gives up on a client that does not read
-// for long. It must be called before the first Call, and params are fn's to
-// keep.
+// OnNotify says who is told of notifications: fn is called in their order and
+// before the answer to the request that caused them, one at a time. Meanwhile
+// nothing else is read, and the gateway gives up on a client that does not
+// read for long; fn must not call the client. It must be set before the first
+// Call.
 func (c *Client) OnNotify(fn func(method string, params json.RawMessage)) { c.notify = fn }
 
 // Call asks and waits for the answer, which it decodes into result unless that
-// is nil. Nil params are left out. The error is an *Error when the gateway
-// said so, an *UnreachableError when it did not answer, and that of ctx when
-// that ended first; then the gateway goes on with the request until the
-// connection is closed.
+// is nil. Nil params are left out; params that are a json.RawMessage must be a
+// valid object. A result that is a *json.RawMessage gets the answer as it
+// stands.
+//
+// The error is an *Error when the gateway said so, an *UnreachableError when
+// it did not answer, and that of ctx when that ended first; then the gateway
+// goes on with the request until the connection is closed.
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
-	id, answer, err := c.ask(ctx, method, params)
+	id, mine, err := c.ask(ctx, method, params)
 	if err != nil {
 		return err
 	}
-	defer c.forget(id)
-	line, err := c.await(ctx, answer)
+	a, err := c.await(ctx, mine)
+	c.forget(id)
 	if err != nil {
 		return err
 	}
-	if line.Error != nil {
-		return line.Error
+	if a.problem != nil {
+		return a.problem
 	}
-	if result == nil {
+	switch result := result.(type) {
+	case nil:
+		return nil
+	case *json.RawMessage:
+		*result = a.result
 		return nil
 	}
-	if err := json.Unmarshal(line.Result, result); err != nil {
+	if err := json.Unmarshal(a.result, result); err != nil {
 		return fmt.Errorf("the gateway's answer to %s: %w", method, err)
 	}
 	return nil
 }
 
-func (c *Client) ask(ctx context.Context, method string, params any) (int64, chan incomingLine, error) {
-	c.start.Do(func() { go c.read() })
-	answer := make(chan incomingLine, 1)
-	c.mu.Lock()
-	if c.err != nil {
-		err := c.err
-		c.mu.Unlock()
+func (c *Client) ask(ctx context.Context, method string, params any) (int64, chan answer, error) {
+	id, mine, written, err := c.send(ctx, method, params)
+	switch {
+	case err == nil:
+		return id, mine, nil
+	case written < 0: // nothing is wrong with the connection
 		return 0, nil, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.fail(c.unreachable(ErrSilent))
+	case ctx.Err() != nil:
+		if written > 0 { // half a line: nothing can follow it
+			c.fail(c.unreachable(err))
+		}
+		return 0, nil, ctx.Err()
+	default:
+		c.lastWords()
 	}
-	c.last++
-	id := c.last
-	c.waiting[id] = answer
-	c.mu.Unlock()
+	return 0, nil, c.failed()
+}
 
+// send writes one request. It returns how many bytes of it were written, less
+// than none if it did not come to that.
+func (c *Client) send(ctx context.Context, method string, params any) (id int64, mine chan answer, written int, err error) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	deadline, _ := ctx.Deadline()
+	mine = make(chan answer, 1)
+	c.mu.Lock()
+	if c.err != nil {
+		defer c.mu.Unlock()
+		return 0, nil, -1, c.err
+	}
+	if c.last == 0 {
+		c.until = time.Now().Add(c.budget)
+	}
+	c.last++
+	id = c.last
+	c.waiting[id] = mine
+	var until time.Time
+	if !c.heard {
+		until = c.until
+	}
+	c.mu.Unlock()
+
+	line, err := appendRequest(c.wbuf[:0], id, method, params)
+	if err != nil {
+		c.forget(id)
+		return 0, nil, -1, err
+	}
+	c.wbuf = line
+	if written, err = c.sock.write(ctx, line, until); err != nil {
+		c.forget(id)
+		return 0, nil, written, err
+	}
+	return id, mine, written, nil
+}
+
+// lastWords reads to the end of a connection that cannot be written to: the
+// gateway may have said why it closed before it did.
+func (c *Client) lastWords() {
+	until := time.Now().Add(time.Second)
 	select {
-	case <-c.heard:
-	default:
-		if deadline.IsZero() || c.until.Before(deadline) {
-			deadline = c.until
+	case c.lead <- struct{}{}:
+		for c.failed() == nil {
+			if errors.Is(c.readOne(context.Background(), until), os.ErrDeadlineExceeded) {
+				c.fail(c.unreachable(ErrClosed))
+			}
 		}
+		<-c.lead
+	case <-c.ended:
+	case <-time.After(time.Until(until)): // who reads is held up
+		c.fail(c.unreachable(ErrClosed))
 	}
-	c.nc.SetWriteDeadline(deadline)
-	if err := appendLine(&c.wbuf, requestLine{Version: version, ID: &id, Method: method, Params: params}, maxAnswer); err != nil {
-		c.forget(id)
-		return 0, nil, err
-	}
-	if _, err := c.nc.Write(c.wbuf.Bytes()); err != nil {
-		// The gateway may have said why it closed before it did.
-		c.forget(id)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.fail(c.unreachable(ErrSilent))
-		}
-		select {
-		case <-c.ended:
-		case <-time.After(time.Second):
-			c.fail(c.unreachable(ErrClosed))
-		}
-		return 0, nil, c.failed()
-	}
-	return id, answer, nil
 }
 
 func (c *Client) forget(id int64) {
@@ -197,45 +240,89 @@ func (c *Client) failed() error {
 	return c.err
 }
 
-// await waits for one answer. Until the gateway has said anything at all it
-// has little time: when half of it is over it is sent a ping, which a gateway
-// that is busy with what was asked answers at once.
-func (c *Client) await(ctx context.Context, answer chan incomingLine) (incomingLine, error) {
-	var patience <-chan time.Time
-	pinged := false
-	select {
-	case <-c.heard:
-	default:
-		t := time.NewTimer(time.Until(c.until) / 2)
-		defer t.Stop()
-		patience = t.C
-	}
-	heard := c.heard
+// await waits for one answer, reading for everybody if nobody else does.
+func (c *Client) await(ctx context.Context, mine chan answer) (answer, error) {
 	for {
 		select {
-		case line := <-answer:
-			return line, nil
+		case a := <-mine:
+			return a, nil
 		case <-c.ended:
 			select { // both may be true
-			case line := <-answer:
-				return line, nil
+			case a := <-mine:
+				return a, nil
 			default:
-				return incomingLine{}, c.failed()
+				return answer{}, c.failed()
 			}
 		case <-ctx.Done():
-			return incomingLine{}, ctx.Err()
-		case <-heard:
-			heard, patience = nil, nil
-		case <-patience:
-			if pinged {
-				c.fail(c.unreachable(ErrSilent))
-				return incomingLine{}, c.failed()
-			}
-			pinged = true
-			patience = time.After(time.Until(c.until))
-			go c.ask(ctx, "ping", nil) // its answer is known by being heard
+			return answer{}, ctx.Err()
+		case c.lead <- struct{}{}:
+			c.readFor(ctx, mine)
+			<-c.lead
 		}
 	}
+}
+
+// readFor reads until mine has its answer, the context ends or the connection
+// does. The caller holds the token.
+//
+// Until the gateway has said anything at all it has little time: when half of
+// it is over it is sent a ping, which a gateway that is busy with what was
+// asked answers at once.
+func (c *Client) readFor(ctx context.Context, mine chan answer) {
+	pinged := false
+	for len(mine) == 0 && ctx.Err() == nil && c.failed() == nil {
+		until := c.silentUntil()
+		if !until.IsZero() && !pinged {
+			until = until.Add(-time.Until(until) / 2)
+		}
+		err := c.readOne(ctx, until)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if pinged {
+			c.fail(c.unreachable(ErrSilent))
+			return
+		}
+		pinged = true
+		if id, _, _, err := c.send(ctx, "ping", nil); err == nil {
+			c.forget(id) // it is enough that something is heard
+		}
+	}
+	if c.notify != nil {
+		c.readOn()
+	}
+}
+
+// silentUntil returns by when the gateway must have said something; zero if it
+// has.
+func (c *Client) silentUntil() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.heard {
+		return time.Time{}
+	}
+	return c.until
+}
+
+// readOn starts the goroutine that reads when no call does.
+func (c *Client) readOn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.background || c.err != nil {
+		return
+	}
+	c.background = true
+	go func() {
+		select {
+		case c.lead <- struct{}{}: // and keeps it
+		case <-c.ended:
+			return
+		}
+		for c.failed() == nil {
+			c.readOne(context.Background(), time.Time{})
+		}
+		<-c.lead
+	}()
 }
 
 // fail ends the connection; the first reason stands.
@@ -246,79 +333,92 @@ func (c *Client) fail(err error) {
 		close(c.ended)
 	}
 	c.mu.Unlock()
-	c.nc.Close()
+	c.sock.close()
 }
 
-// read takes the gateway's lines until the connection ends.
-func (c *Client) read() {
-	r := bufio.NewReaderSize(c.nc, 16<<10)
-	first := true
-	for {
-		text, err := readAnswer(r)
-		if err != nil {
-			if err == io.EOF || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET) {
-				err = ErrClosed
-			}
-			c.fail(c.unreachable(err))
-			return
+// readOne reads one line and hands it to whom it is for. An error that is not
+// ctx's or the deadline's has ended the connection. The caller holds the
+// token.
+func (c *Client) readOne(ctx context.Context, until time.Time) error {
+	line, err := c.readLine(ctx, until)
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return err
+	default:
+		if err == io.EOF || errors.Is(err, unix.ECONNRESET) {
+			err = ErrClosed
 		}
-		if first {
-			close(c.heard)
-			first = false
-		}
-		var line incomingLine
-		if err := json.Unmarshal(text, &line); err != nil {
-			c.fail(c.unreachable(fmt.Errorf("the gateway does not speak the protocol: %w", err)))
-			return
-		}
-		if err := c.take(line); err != nil {
-			c.fail(err)
-			return
-		}
+		c.fail(c.unreachable(err))
+		return err
 	}
+	a, err := parseAnswer(line)
+	if err != nil {
+		err = c.unreachable(fmt.Errorf("the gateway does not speak the protocol: %w", err))
+	} else {
+		err = c.take(a)
+	}
+	if err != nil {
+		c.fail(err)
+	}
+	return err
 }
 
-func readAnswer(r *bufio.Reader) ([]byte, error) {
-	var long []byte
+func (c *Client) readLine(ctx context.Context, until time.Time) ([]byte, error) {
 	for {
-		part, err := r.ReadSlice('\n')
-		if err == nil && long == nil {
-			return part, nil // valid until the next read; Unmarshal copies
+		if i := bytes.IndexByte(c.rbuf[c.scanned:c.rend], '\n'); i >= 0 {
+			line := c.rbuf[c.rstart : c.scanned+i]
+			c.rstart = c.scanned + i + 1
+			c.scanned = c.rstart
+			return line, nil
 		}
-		if len(long)+len(part) > maxAnswer {
-			return nil, errTooLong
+		if c.rstart > 0 {
+			c.rend = copy(c.rbuf, c.rbuf[c.rstart:c.rend])
+			c.rstart = 0
 		}
-		long = append(long, part...)
-		switch {
-		case err == nil:
-			return long, nil
-		case err != bufio.ErrBufferFull:
+		c.scanned = c.rend
+		if c.rend == len(c.rbuf) {
+			if c.rend > maxAnswer {
+				return nil, errTooLong
+			}
+			bigger := make([]byte, max(4<<10, 2*len(c.rbuf)))
+			copy(bigger, c.rbuf)
+			c.rbuf = bigger
+		}
+		n, err := c.sock.read(ctx, c.rbuf[c.rend:], until)
+		if err != nil {
 			return nil, err
 		}
+		c.rend += n
 	}
 }
 
-// take hands a line to whom it is for. An error without an id is the reason
-// why the gateway is about to close.
-func (c *Client) take(line incomingLine) error {
-	if line.Method != "" {
+// take hands on what was read. An error without an id is the reason why the
+// gateway is about to close.
+func (c *Client) take(a answer) error {
+	c.mu.Lock()
+	c.heard = true
+	c.mu.Unlock()
+	if a.method != "" {
 		if c.notify != nil {
-			c.notify(line.Method, line.Params)
+			c.notify(a.method, bytes.Clone(a.params))
 		}
 		return nil
 	}
-	id, err := strconv.ParseInt(string(line.ID), 10, 64)
-	if err != nil {
-		if line.Error != nil {
-			return line.Error
+	id, ok := integer(a.id)
+	if !ok {
+		if a.problem != nil {
+			return a.problem
 		}
 		return c.unreachable(errors.New("the gateway answered nothing that was asked"))
 	}
+	a.id = nil
+	a.result = bytes.Clone(a.result)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if answer := c.waiting[id]; answer != nil {
+	if mine := c.waiting[id]; mine != nil {
 		delete(c.waiting, id)
-		answer <- line // buffered, and sent once
+		mine <- a // buffered, and sent once
 	}
 	return nil
 }

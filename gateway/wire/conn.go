@@ -49,9 +49,10 @@ func newConn(nc *net.UnixConn, id Identity, lim Limits) *Conn {
 	return &Conn{nc: nc, id: id, lim: lim, rbuf: make([]byte, 4<<10), oob: make([]byte, oobSize)}
 }
 
-// oobSize holds the most descriptors that one message can carry (253 on
-// Linux), so that the kernel never installs one that we do not see.
-var oobSize = unix.CmsgSpace(254 * 4)
+// oobSize holds the most descriptors that one message can carry (253 on Linux,
+// 4 bytes each, and a header), so that the kernel never installs one that we
+// do not see.
+const oobSize = 64 + 254*4
 
 // Identity returns who the client is, from the kernel.
 func (c *Conn) Identity() Identity { return c.id }
@@ -68,7 +69,7 @@ func (c *Conn) Files() *Files { return c.files }
 // Limits.WriteTimeout; a client that does not read that fast loses its
 // connection. Params longer than a line may be are refused and do no harm.
 func (c *Conn) Notify(method string, params any) error {
-	return c.write(requestLine{Version: version, Method: method, Params: params})
+	return c.write(notifyLine{Version: version, Method: method, Params: params})
 }
 
 func (c *Conn) write(line any) error {

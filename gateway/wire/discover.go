@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 )
@@ -34,56 +35,93 @@ type InstallFile struct {
 // maxFacts bounds the file; a real one has a few kilobytes.
 const maxFacts = 1 << 20
 
-// ReadInstallFacts reads the facts at path. The file must be regular, root's
-// or the calling user's own (root's alone for root), and writable by its owner
-// alone; service_uid and absolute sockets must be in it. Members that this
-// version does not know are left out, so that programs of two versions can
-// stand beside each other during an upgrade.
+// ReadInstallFacts reads the facts at path. The file must be regular, no link,
+// root's or the calling user's own (root's alone for root), and writable by
+// its owner alone; service_uid and absolute sockets must be in it. Members
+// that this version does not know are left out, so that programs of two
+// versions can stand beside each other during an upgrade.
 func ReadInstallFacts(path string) (*InstallFacts, error) {
-	fail := func(err error) (*InstallFacts, error) {
-		return nil, fmt.Errorf("installation facts %s: %w", path, err)
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("installation facts: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fail(err)
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !ok || !info.Mode().IsRegular():
-		return fail(errors.New("not a regular file"))
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return fail(errors.New("neither root's nor this user's"))
-	case info.Mode().Perm()&0o022 != 0:
-		return fail(errors.New("others can write it"))
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFacts+1))
-	if err != nil {
-		return fail(err)
-	}
-	if len(text) > maxFacts {
-		return fail(fmt.Errorf("longer than %d bytes", maxFacts))
+	text, err := readFactsFile(path)
+	if err == nil {
+		_, err = parseFacts(text)
 	}
 	facts := new(InstallFacts)
-	must := struct {
-		*InstallFacts
-		ServiceUID *uint32 `json:"service_uid"` // 0 is not the same as nothing
-	}{InstallFacts: facts}
-	if err := json.Unmarshal(text, &must); err != nil {
-		return fail(err)
+	if err == nil {
+		err = json.Unmarshal(text, facts)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("installation facts %s: %w", path, err)
+	}
+	return facts, nil
+}
+
+// readFactsFile uses system calls alone, for the reason given at socket.
+func readFactsFile(path string) ([]byte, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return nil, err
 	}
 	switch {
-	case must.ServiceUID == nil:
-		return fail(errors.New("service_uid is missing"))
-	case !filepath.IsAbs(facts.Socket) || !filepath.IsAbs(facts.AdminSocket):
-		return fail(errors.New("socket and admin_socket must be absolute paths"))
+	case st.Mode&syscall.S_IFMT != syscall.S_IFREG:
+		return nil, errors.New("not a regular file")
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return nil, errors.New("neither root's nor this user's")
+	case st.Mode&0o022 != 0:
+		return nil, errors.New("others can write it")
+	case st.Size > maxFacts:
+		return nil, fmt.Errorf("longer than %d bytes", maxFacts)
 	}
-	facts.ServiceUID = *must.ServiceUID
-	return facts, nil
+	text := make([]byte, st.Size)
+	for got := 0; got < len(text); {
+		n, err := syscall.Read(fd, text[got:])
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return nil, io.ErrUnexpectedEOF
+		}
+		got += max(n, 0)
+	}
+	return text, nil
+}
+
+// briefFacts are those that a client needs.
+type briefFacts struct {
+	uid                 uint32
+	socket, adminSocket string
+}
+
+func parseFacts(text []byte) (briefFacts, error) {
+	var b briefFacts
+	uid := int64(-1) // 0 is not the same as nothing
+	err := Members(text, func(key string, value []byte) {
+		switch key {
+		case "service_uid":
+			if n, ok := integer(value); ok {
+				uid = n
+			}
+		case "socket":
+			b.socket, _ = Text(value)
+		case "admin_socket":
+			b.adminSocket, _ = Text(value)
+		}
+	})
+	switch {
+	case err != nil:
+		return b, err
+	case uid < 0 || uid >= 1<<32-1:
+		return b, errors.New("service_uid must be a uid")
+	case !filepath.IsAbs(b.socket) || !filepath.IsAbs(b.adminSocket):
+		return b, errors.New("socket and admin_socket must be absolute paths")
+	}
+	b.uid = uint32(uid)
+	return b, nil
 }
 
 // FactsPath returns where the facts of the installation stand to which the
@@ -91,8 +129,8 @@ func ReadInstallFacts(path string) (*InstallFacts, error) {
 // libexec.
 func FactsPath() (string, error) {
 	exe, err := os.Executable()
-	if err == nil {
-		exe, err = filepath.EvalSymlinks(exe) // macOS tells the name that was called
+	if err == nil && runtime.GOOS != "linux" { // whose kernel follows links itself
+		exe, err = filepath.EvalSymlinks(exe)
 	}
 	if err != nil {
 		return "", fmt.Errorf("find this program: %w", err)
@@ -139,10 +177,10 @@ func discover(env func(string) string, path func() (string, error)) (ClientOptio
 		return o, err
 	}
 	if o.Socket == "" {
-		o.Socket = facts.Socket
+		o.Socket = facts.socket
 	}
 	if uid == "" {
-		o.ServerUID = facts.ServiceUID
+		o.ServerUID = facts.uid
 	}
 	return o, nil
 }
@@ -154,17 +192,21 @@ func DiscoverAdmin() (ClientOptions, error) {
 	if err != nil {
 		return ClientOptions{}, err
 	}
-	return ClientOptions{Socket: facts.AdminSocket, ServerUID: facts.ServiceUID}, nil
+	return ClientOptions{Socket: facts.adminSocket, ServerUID: facts.uid}, nil
 }
 
-func readFacts(path func() (string, error)) (*InstallFacts, error) {
+func readFacts(path func() (string, error)) (briefFacts, error) {
 	p, err := path()
 	if err != nil {
-		return nil, notInstalled(err)
+		return briefFacts{}, notInstalled(err)
 	}
-	facts, err := ReadInstallFacts(p)
+	text, err := readFactsFile(p)
 	if err != nil {
-		return nil, notInstalled(err)
+		return briefFacts{}, notInstalled(fmt.Errorf("%s: %w", p, err))
+	}
+	facts, err := parseFacts(text)
+	if err != nil {
+		return briefFacts{}, notInstalled(fmt.Errorf("%s: %w", p, err))
 	}
 	return facts, nil
 }

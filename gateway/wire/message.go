@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // Request is one request of a client, read but not believed.
@@ -67,8 +68,8 @@ func parseRequest(line []byte) (*Request, *Error) {
 	if len(method) == 0 || method[0] != '"' {
 		return r, refusal(CodeInvalidRequest, "method must be a string")
 	}
-	name, err := unquote(method)
-	if err != nil || name == "" || len(name) > maxMethod {
+	name := unquote(method)
+	if name == "" || len(name) > maxMethod {
 		return r, refusal(CodeInvalidRequest, "method must have between 1 and %d bytes", maxMethod)
 	}
 	r.Method = name
@@ -112,21 +113,10 @@ type errorLine struct {
 	Error   *Error          `json:"error"`
 }
 
-type requestLine struct {
+type notifyLine struct {
 	Version string `json:"jsonrpc"`
-	ID      *int64 `json:"id,omitempty"` // nil: a notification
 	Method  string `json:"method"`
 	Params  any    `json:"params,omitempty"`
-}
-
-// incomingLine is what a client reads: an answer or a notification.
-type incomingLine struct {
-	Version string          `json:"jsonrpc"`
-	ID      json.RawMessage `json:"id"`
-	Result  json.RawMessage `json:"result"`
-	Error   *Error          `json:"error"`
-	Method  string          `json:"method"`
-	Params  json.RawMessage `json:"params"`
 }
 
 var errTooLong = errors.New("the message is longer than a line may be")
@@ -143,4 +133,84 @@ func appendLine(buf *bytes.Buffer, v any, limit int) error {
 		return errTooLong
 	}
 	return nil
+}
+
+// appendRequest appends one request with its newline to dst. Only params that
+// are not JSON already cost a use of encoding/json.
+func appendRequest(dst []byte, id int64, method string, params any) ([]byte, error) {
+	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
+	dst = strconv.AppendInt(dst, id, 10)
+	dst = append(dst, `,"method":`...)
+	dst = AppendText(dst, method)
+	if params != nil {
+		raw, ok := params.(json.RawMessage)
+		if !ok || bytes.IndexByte(raw, '\n') >= 0 {
+			var err error
+			if raw, err = json.Marshal(params); err != nil {
+				return nil, fmt.Errorf("encode a request: %w", err)
+			}
+		}
+		dst = append(dst, `,"params":`...)
+		dst = append(dst, raw...)
+	}
+	return append(dst, '}', '\n'), nil
+}
+
+// answer is what a client reads: an answer or a notification.
+type answer struct {
+	id      []byte // nil or null: of no request
+	method  string // of a notification
+	params  []byte
+	result  []byte
+	problem *Error
+}
+
+// parseAnswer reads one line of the server's. What it returns stands in line.
+// Members that this version does not know are left out.
+func parseAnswer(line []byte) (answer, error) {
+	var a answer
+	err := Members(bytes.TrimSpace(line), func(key string, raw []byte) {
+		switch key {
+		case "id":
+			a.id = raw
+		case "method":
+			a.method, _ = Text(raw)
+		case "params":
+			a.params = raw
+		case "result":
+			a.result = raw
+		case "error":
+			a.problem = parseProblem(raw)
+		}
+	})
+	return a, err
+}
+
+func parseProblem(raw []byte) *Error {
+	e := new(Error)
+	Members(raw, func(key string, raw []byte) {
+		switch key {
+		case "code":
+			n, _ := integer(raw)
+			e.Code = int(n)
+		case "message":
+			e.Message, _ = Text(raw)
+		case "data":
+			d := new(ErrorData)
+			Members(raw, func(key string, raw []byte) {
+				switch key {
+				case "id":
+					d.ID, _ = Text(raw)
+				case "hint":
+					d.Hint, _ = Text(raw)
+				case "retry_after_ms":
+					d.RetryAfterMS, _ = integer(raw)
+				case "not_started":
+					d.NotStarted = string(raw) == "true"
+				}
+			})
+			e.Data = d
+		}
+	})
+	return e
 }

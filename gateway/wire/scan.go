@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -27,7 +26,7 @@ func faultf(format string, args ...any) error {
 	return &fault{text: fmt.Sprintf(format, args...)}
 }
 
-var errNull = faultf("null where a value is needed")
+var errNull error = &fault{text: "null where a value is needed"}
 
 func isSyntax(err error) bool {
 	f, ok := errors.AsType[*fault](err)
@@ -285,10 +284,7 @@ func (s *scanner) object(t reflect.Type, depth int) error {
 		if err != nil {
 			return err
 		}
-		key, err := unquote(raw)
-		if err != nil {
-			return err
-		}
+		key := unquote(raw)
 		if !keys.add(key) {
 			return faultf("member %s stands twice", shown(key))
 		}
@@ -323,17 +319,6 @@ func (s *scanner) object(t reflect.Type, depth int) error {
 			return s.unexpected()
 		}
 	}
-}
-
-func unquote(raw []byte) (string, error) {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1]), nil
-	}
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", syntaxf("not JSON: a key cannot be read")
-	}
-	return s, nil
 }
 
 // keySet finds duplicate keys: by comparison while there are few, as in every
