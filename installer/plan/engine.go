@@ -198,6 +198,7 @@ func (e *Engine) Apply(ctx context.Context, d *Draft) error {
 	}
 	total := len(d.Items) + len(d.Obsolete)
 	n := 0
+	changed := len(d.Obsolete) > 0
 	for i := len(d.Obsolete) - 1; i >= 0; i-- {
 		n++
 		it := d.Obsolete[i]
@@ -218,6 +219,12 @@ func (e *Engine) Apply(ctx context.Context, d *Draft) error {
 	}
 	for i, it := range d.Items {
 		n++
+		if it.Change == None && changed && it.Step.Verify(ctx) != nil {
+			// It held when it was planned; a step before it has changed what
+			// it rests on (a link's target, a file whose hash it names).
+			it.Change = Alter
+		}
+		changed = changed || it.Change == Make || it.Change == Alter
 		ev := Event{N: n, Of: total, Title: it.Step.Title(), Change: it.Change}
 		if it.Change != None {
 			e.tell(ev)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// linuxCommands are the administration commands by the places they have on
+// The administration commands by the places they have on
 // Debian, Ubuntu, Fedora, Arch and SUSE. Each was checked against the manual
 // page of shadow 4.13 and systemd 252.
 const (
@@ -67,6 +67,17 @@ func (l *LinuxHost) Files() *Files { return l.FS }
 
 // Processes implements Platform.
 func (l *LinuxHost) Processes() Processes { return l.PS }
+
+// Missing names the commands that are needed and not there.
+func (l *LinuxHost) Missing() []string {
+	var missing []string
+	for _, c := range []string{getent, idCommand, passwd, gpasswd, useradd, userdel, groupadd, groupdel} {
+		if info, err := os.Stat(c); err != nil || info.Mode()&0o111 == 0 {
+			missing = append(missing, c)
+		}
+	}
+	return missing
+}
 
 // lookup runs getent; code 2 is "not found" (getent(1)).
 func (l *LinuxHost) lookup(ctx context.Context, db, what, key string) (string, error) {

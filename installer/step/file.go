@@ -22,8 +22,10 @@ type File struct {
 	Group   string `json:"group"`
 	Mode    Mode   `json:"mode"`
 	Content string `json:"content,omitempty"`
-	Source  string `json:"source,omitempty"` // instead of Content
-	SHA256  string `json:"sha256,omitempty"` // of Source
+	SHA256  string `json:"sha256,omitempty"` // of Source; instead of Content
+	// Source is where a copy is made from. It is not data: the same program
+	// from another folder is the same program, and an undoing needs no source.
+	Source string `json:"-"`
 	// Edited says that a person may change the content: then it is never
 	// written over, and uninstall keeps it unless it purges.
 	Edited  bool   `json:"edited,omitempty"`
@@ -67,7 +69,7 @@ func (f *File) Memory() any { return f.mem }
 func (f *File) Recall(data json.RawMessage) error { return f.recallInto(data, &f.mem) }
 
 func (f *File) sum() string {
-	if f.Source != "" {
+	if f.SHA256 != "" {
 		return f.SHA256
 	}
 	s := sha256.Sum256([]byte(f.Content))
@@ -179,7 +181,10 @@ func (f *File) Apply(ctx context.Context) error {
 
 func (f *File) write(want platform.Owner) error {
 	var from io.Reader = bytes.NewReader([]byte(f.Content))
-	if f.Source != "" {
+	if f.SHA256 != "" {
+		if f.Source == "" {
+			return plan.WithHint(fmt.Errorf("where %s comes from is not known", f.Path), "run carapace-setup from the folder of the release")
+		}
 		h, _, err := f.files().ReadAs(f.Source)
 		if err != nil {
 			return err

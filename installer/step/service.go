@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -23,7 +24,15 @@ type Service struct {
 	Purpose string   `json:"purpose"`
 
 	machine
+	mem struct{}
 }
+
+// Memory implements plan.Rememberer: that there is one says that the service is
+// ours.
+func (s *Service) Memory() any { return s.mem }
+
+// Recall implements plan.Rememberer.
+func (s *Service) Recall(data json.RawMessage) error { return s.recallInto(data, &s.mem) }
 
 // Kind implements plan.Step.
 func (*Service) Kind() string { return "service" }
