@@ -28,6 +28,10 @@ func (a *Attempts) Reconfigure(limit policy.Limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.rate = newRate(limit)
+	now := a.clock.now()
+	for uid, tat := range a.tat {
+		a.tat[uid] = a.rate.clamp(tat, now)
+	}
 }
 
 // Admit counts one attempt of a uid and says whether it may go on; if not,
@@ -42,7 +46,7 @@ func (a *Attempts) Admit(uid uint32) (ok bool, retry time.Duration) {
 		a.dropped[uid]++
 		return false, wait
 	}
-	a.tat[uid] = max(min(a.tat[uid], now+a.rate.capacity), now) + a.rate.interval
+	a.tat[uid] = max(a.tat[uid], now) + a.rate.interval
 	return true, 0
 }
 

@@ -98,7 +98,9 @@ func NewLimiter(p *policy.Policy) *Limiter {
 	return l
 }
 
-// Reconfigure takes the limits of another policy. What was spent stays spent.
+// Reconfigure takes the limits of another policy. What was spent stays spent,
+// but a bucket is not emptier than empty: what a slower limit took comes back
+// as fast as the new one says.
 func (l *Limiter) Reconfigure(p *policy.Policy) {
 	next := limits{
 		global:   newRate(p.Global),
@@ -114,6 +116,24 @@ func (l *Limiter) Reconfigure(p *policy.Policy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limits = next
+	now := l.clock.now()
+	for k, tat := range l.tat {
+		l.tat[k] = l.limits.of(k).clamp(tat, now)
+	}
+}
+
+// of returns the limit that counts for a bucket.
+func (l *limits) of(k key) rate {
+	switch {
+	case !k.peer.IsZero():
+		return l.perPeer
+	case k.channel == "":
+		return l.global
+	}
+	if r, own := l.channels[k.channel]; own {
+		return r
+	}
+	return l.def
 }
 
 // Window returns how far back Restore needs to see.
@@ -140,39 +160,26 @@ func (l *Limiter) Restore(channel string, peers []policy.Peer, at time.Time) {
 	defer l.mu.Unlock()
 	t := at.UnixNano()
 	l.clock.notBefore(t)
-	l.each(channel, peers, func(k key, r rate) bool {
+	l.each(channel, peers, func(k key, r rate) {
 		tat, known := l.tat[k]
 		if !known {
 			if l.full(t) {
-				return true
+				return
 			}
 			tat = min(l.cut, t) + r.capacity
 		}
-		l.tat[k] = min(max(tat, t)+r.interval, t+r.capacity)
-		return true
+		l.tat[k] = r.clamp(max(tat, t)+r.interval, t)
 	})
 }
 
-// each calls f for every bucket that an operation touches, widest first, until
-// it returns false.
-func (l *Limiter) each(channel string, peers []policy.Peer, f func(key, rate) bool) {
-	if !f(key{}, l.limits.global) {
-		return
-	}
-	r, own := l.limits.channels[channel]
-	if !own {
-		r = l.limits.def
-	}
-	if !f(key{channel: channel}, r) {
-		return
-	}
+// each calls f for every bucket that an operation touches, widest first.
+func (l *Limiter) each(channel string, peers []policy.Peer, f func(key, rate)) {
+	f(key{}, l.limits.global)
+	k := key{channel: channel}
+	f(k, l.limits.of(k))
 	for i, p := range peers {
-		base := p.Base()
-		if repeated(peers[:i], base) {
-			continue
-		}
-		if !f(key{channel, base}, l.limits.perPeer) {
-			return
+		if base := p.Base(); !p.IsZero() && !repeated(peers[:i], base) {
+			f(key{channel, base}, l.limits.perPeer)
 		}
 	}
 }
@@ -191,22 +198,22 @@ func repeated(peers []policy.Peer, base policy.Peer) bool {
 func (l *Limiter) verdict(channel string, peers []policy.Peer, spend bool) policy.Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.clock.now()
+	return l.verdictAt(l.clock.now(), channel, peers, spend)
+}
+
+// verdictAt is verdict at a time that does not run back. The lock is held.
+func (l *Limiter) verdictAt(now int64, channel string, peers []policy.Peer, spend bool) policy.Verdict {
 	v := policy.Verdict{Action: policy.Allow, Stage: policy.StageRate, Reason: "within the rate", Rule: "rate:" + channel}
 	unseen := 0
-	l.each(channel, peers, func(k key, r rate) bool {
+	l.each(channel, peers, func(k key, r rate) {
 		tat, known := l.tat[k]
 		if !known {
 			unseen++
 		}
 		wait, ok := r.wait(tat, now)
-		if ok {
-			return true
-		}
-		if v.Action == policy.Allow || wait > v.RetryAfter {
+		if !ok && (v.Action == policy.Allow || wait > v.RetryAfter) {
 			v = policy.Verdict{Action: policy.Deny, Stage: policy.StageRate, Rule: k.rule(r), Reason: "too many messages", RetryAfter: wait}
 		}
-		return true
 	})
 	if v.Action != policy.Allow || !spend {
 		return v
@@ -214,9 +221,8 @@ func (l *Limiter) verdict(channel string, peers []policy.Peer, spend bool) polic
 	if len(l.tat)+unseen > maxKeys && !l.room(now, unseen) {
 		return policy.Verdict{Stage: policy.StageRate, Rule: "rate:peers", Reason: "too many recipients", RetryAfter: time.Second}
 	}
-	l.each(channel, peers, func(k key, r rate) bool {
+	l.each(channel, peers, func(k key, r rate) {
 		l.tat[k] = max(l.tat[k], now) + r.interval
-		return true
 	})
 	if len(l.tat) >= l.sweep {
 		l.room(now, 0)
@@ -225,14 +231,21 @@ func (l *Limiter) verdict(channel string, peers []policy.Peer, spend bool) polic
 	return v
 }
 
+// clamp returns what is left of a bucket that another limit has filled and
+// emptied so far.
+func (r rate) clamp(tat, now int64) int64 {
+	if r.interval == 0 {
+		return tat
+	}
+	return min(tat, now+r.capacity)
+}
+
 // wait returns how long a bucket needs until it has room, and whether it has
-// room now. A bucket cannot be emptier than empty: what an earlier, slower
-// limit left is cut to that.
+// room now.
 func (r rate) wait(tat, now int64) (time.Duration, bool) {
 	if r.interval == 0 {
 		return 0, false
 	}
-	tat = min(tat, now+r.capacity)
 	wait := max(tat, now) + r.interval - (now + r.capacity)
 	return time.Duration(max(wait, 0)), wait <= 0
 }

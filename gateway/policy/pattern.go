@@ -114,7 +114,10 @@ func (p Pattern) String() string {
 
 // Match reports whether the peer is one that the pattern means. Kinds must
 // agree: the beginning of a phone number never matches an address.
-func (p Pattern) Match(q Peer) bool {
+func (p Pattern) Match(q Peer) bool { return p.match(q) }
+
+// match is Match without a copy of the pattern: lists are long.
+func (p *Pattern) match(q Peer) bool {
 	if p.kind != q.kind || p.kind == KindNone {
 		return false
 	}
@@ -136,8 +139,10 @@ func (p Pattern) Match(q Peer) bool {
 // Reaches reports whether what is sent to q may arrive at somebody whom the
 // pattern means: as Match, and also under another spelling of one mailbox
 // (b.ob+x@googlemail.com for bob@gmail.com). Deny lists are read this way.
-func (p Pattern) Reaches(q Peer) bool {
-	if p.Match(q) {
+func (p Pattern) Reaches(q Peer) bool { return p.reaches(q) }
+
+func (p *Pattern) reaches(q Peer) bool {
+	if p.match(q) {
 		return true
 	}
 	if p.kind != KindEmail || q.kind != KindEmail {
@@ -150,7 +155,7 @@ func (p Pattern) Reaches(q Peer) bool {
 	case domain:
 		return Pattern{domain, KindEmail, mailDomain(p.text)}.Match(box)
 	}
-	return p.Match(box)
+	return p.match(box)
 }
 
 // Covers reports whether every peer that q matches is matched by p.

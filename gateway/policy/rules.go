@@ -91,17 +91,15 @@ func (l *List) Judge(p Peer) (Action, string) {
 	if p.IsZero() {
 		return Deny, l.Where
 	}
-	for i := range l.Deny {
-		if l.Deny[i].Pattern.Reaches(p) {
-			return Deny, l.Deny[i].Where
-		}
+	if denied, where := l.Denies(p); denied {
+		return Deny, where
 	}
 	switch l.Mode {
 	case Denylist, Open:
 		return Allow, l.Where
 	case Allowlist:
 		for i := range l.Allow {
-			if l.Allow[i].Pattern.Match(p) {
+			if l.Allow[i].Pattern.match(p) {
 				return Allow, l.Allow[i].Where
 			}
 		}
@@ -115,7 +113,7 @@ func (l *List) Judge(p Peer) (Action, string) {
 // Denies reports whether the peer is on the deny list, and where.
 func (l *List) Denies(p Peer) (bool, string) {
 	for i := range l.Deny {
-		if l.Deny[i].Pattern.Reaches(p) {
+		if l.Deny[i].Pattern.reaches(p) {
 			return true, l.Deny[i].Where
 		}
 	}
