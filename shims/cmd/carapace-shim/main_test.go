@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -201,7 +202,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("CARAPACE_SOCKET", g.socket)
 			env.Setenv("CARAPACE_SERVER_UID", strconv.Itoa(os.Getuid()))
 			env.Setenv("HOME", env.WorkDir+"/home")
-			return os.Chmod(env.WorkDir, 0o755)
+			return open(env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			// shim CODE NAME ARGS...: run it, and check how it ends.
@@ -250,11 +251,28 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), nil, 0o644))
 				ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+				ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o644))
 			},
 			"mkfifo": func(ts *testscript.TestScript, neg bool, args []string) {
 				ts.Check(syscall.Mkfifo(ts.MkAbs(args[0]), 0o644))
+				ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o644))
 			},
 		},
+	})
+}
+
+// open makes everything below dir readable for all: whoever runs the tests may
+// have another umask, and a gateway that binds its socket changes it for a
+// moment.
+func open(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o755)
+		}
+		return os.Chmod(path, 0o644)
 	})
 }
 
