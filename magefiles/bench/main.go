@@ -32,6 +32,7 @@ import (
 const (
 	empty   = "an empty Go program"
 	ping    = "carapacectl ping, answered"
+	answer  = "imsg --version through the shim, answered"
 	refused = "imsg send through the shim, refused"
 	allowed = "imsg send through the shim, sent"
 	sudo    = "sudo -n -u of the same tool"
@@ -84,15 +85,15 @@ func bench(ctx context.Context, dist, parts, dir string, warm, runs int) (err er
 	var all []measure
 	var skipped []string
 	var as *syscall.SysProcAttr // whom programs run as; nil: the caller
+	var own *rig
 	if root {
-		rig, err := newRig(ctx, &undo, dist, parts, dir)
-		if err != nil {
+		if own, err = newRig(ctx, &undo, dist, parts, dir); err != nil {
 			return err
 		}
-		as = rig.asClient()
-		dir = rig.base
-		all = append(all, rig.measures()...)
-		skipped = append(skipped, rig.skipped...)
+		as = own.asClient()
+		dir = own.base
+		all = append(all, own.measures()...)
+		skipped = append(skipped, own.skipped...)
 	} else {
 		skipped = append(skipped, "everything that crosses an account needs root: sudo env \"PATH=$PATH\" go tool mage bench")
 	}
@@ -104,7 +105,7 @@ func bench(ctx context.Context, dist, parts, dir string, warm, runs int) (err er
 			}
 		}
 		all = append([]measure{{empty, func(ctx context.Context) error {
-			return start(ctx, as, nil, 0, nil, program)
+			return start(ctx, as, nil, 0, program)
 		}}}, all...)
 	}
 	m, err := socketMeasure(filepath.Join(dir, "raw.sock"), &undo)
@@ -126,7 +127,19 @@ func bench(ctx context.Context, dist, parts, dir string, warm, runs int) (err er
 	begin := time.Now()
 	results, err := interleave(ctx, all, warm, runs)
 	if err != nil {
+		if root && ctx.Err() == nil {
+			fmt.Printf("the gateway said:\n%s\n", own.logged())
+		}
 		return err
+	}
+	if root {
+		want := warm + runs
+		if own.sudo != "" {
+			want *= 2
+		}
+		if got, err := own.delivered(); err != nil || got != want {
+			return fmt.Errorf("the tool sent %d messages, not %d: the numbers mean nothing (%v)", got, want, err)
+		}
 	}
 	report(os.Stdout, results)
 	for _, s := range skipped {

@@ -80,7 +80,8 @@ type aim struct {
 
 // aims are the promises of the project about speed.
 var aims = []aim{
-	{"start to answered ping", []string{ping}, []string{empty}, 1.5, "the empty program"},
+	{"start of carapacectl to answered ping", []string{ping}, []string{empty}, 1.5, "the empty program"},
+	{"start of the shim to an answer", []string{answer}, []string{empty}, 1.5, "the empty program"},
 	{"a refused send", []string{refused}, []string{empty, durable}, 1.5, "the empty program and one durable append"},
 	{"a sent message", []string{allowed}, []string{empty, durable}, 1.5, "the empty program and one durable append"},
 	{"a sent message", []string{allowed}, []string{sudo}, 0.5, "sudo -n -u of the same tool"},

@@ -64,7 +64,7 @@ func TestReportJudgesTheAims(t *testing.T) {
 	var out strings.Builder
 	report(&out, []result{one(empty, 2*time.Millisecond), one(ping, 5*time.Millisecond), one(allowed, 4*time.Millisecond), one(sudo, 16*time.Millisecond)})
 	for _, want := range []string{
-		"start to answered ping: 2.50 × the empty program (2.000 ms); aim ≤ 1.5: MISSED",
+		"start of carapacectl to answered ping: 2.50 × the empty program (2.000 ms); aim ≤ 1.5: MISSED",
 		"a sent message: 0.25 × sudo -n -u of the same tool (16.000 ms); aim ≤ 0.5: met",
 	} {
 		if !strings.Contains(out.String(), want) {

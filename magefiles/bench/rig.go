@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,7 @@ type rig struct {
 	clients         int // gid of those who may connect
 	env             []string
 	tool            string // the stand-in imsg; empty when it is not built
+	sent            string // folder in which the tool writes down what it sent
 	sudo            string // path of sudo; empty when it is not measured
 	skipped         []string
 }
@@ -72,10 +74,13 @@ func newRig(ctx context.Context, undo *cleanup, dist, parts, dir string) (*rig, 
 	if r.clients, err = newGroup(ctx, undo, tag+"g"); err != nil {
 		return nil, err
 	}
-	if r.service, err = newUser(ctx, undo, tag+"s"); err != nil {
+	if r.service, err = newUser(ctx, undo, tag+"s", filepath.Join(r.base, "home")); err != nil {
 		return nil, err
 	}
-	if r.client, err = newUser(ctx, undo, tag+"c"); err != nil {
+	if r.client, err = newUser(ctx, undo, tag+"c", "/nonexistent"); err != nil {
+		return nil, err
+	}
+	if err := r.memory(undo, tag); err != nil {
 		return nil, err
 	}
 	if err := r.files(dist, parts); err != nil {
@@ -119,9 +124,9 @@ func newGroup(ctx context.Context, undo *cleanup, name string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-func newUser(ctx context.Context, undo *cleanup, name string) (account, error) {
+func newUser(ctx context.Context, undo *cleanup, name, home string) (account, error) {
 	a := account{name: name}
-	err := tell(ctx, "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", name)
+	err := tell(ctx, "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", home, "--shell", "/usr/sbin/nologin", name)
 	if err != nil {
 		return a, err
 	}
@@ -155,6 +160,28 @@ channels:
     rate: {requests: 100000, per: 60s}
 `
 
+// memory makes the folder in which the stand-in writes down what it sent. It
+// syncs that file; imsg itself syncs nothing, so the folder is in memory, where
+// that costs nothing and the table shows what Carapace alone costs.
+func (r *rig) memory(undo *cleanup, tag string) error {
+	r.sent = filepath.Join("/dev/shm", tag)
+	if fs, err := fileSystem("/dev/shm"); err != nil || !fs.memory {
+		r.sent = filepath.Join(r.base, "sent")
+		fmt.Println("note: there is no file system in memory; the stand-in tool adds a sync of its own to each send")
+	}
+	if err := os.Mkdir(r.sent, 0o700); err != nil {
+		return err
+	}
+	undo.add(func() error { return os.RemoveAll(r.sent) })
+	return os.Chown(r.sent, r.service.uid, r.service.gid)
+}
+
+// delivered counts what the stand-in sent.
+func (r *rig) delivered() (int, error) {
+	data, err := os.ReadFile(filepath.Join(r.sent, "sent.jsonl"))
+	return bytes.Count(data, []byte("\n")), err
+}
+
 // files lays out programs, tool, configuration and folders as an installation
 // has them.
 func (r *rig) files(dist, parts string) error {
@@ -165,6 +192,7 @@ func (r *rig) files(dist, parts string) error {
 	}{
 		{"bin", 0, 0, 0o755}, {"libexec", 0, 0, 0o755}, {"tools", 0, 0, 0o755}, {"tools/imsg", 0, 0, 0o755},
 		{"state", r.service.uid, r.service.gid, 0o700},
+		{"home", r.service.uid, r.service.gid, 0o700},
 		{"run", r.service.uid, r.clients, 0o750},
 		{"spool", 0, 0, 0o711},
 	} {
@@ -190,6 +218,13 @@ func (r *rig) files(dist, parts string) error {
 	if _, err := install(filepath.Join(parts, "imsg"), r.tool, 0o755); err != nil {
 		return fmt.Errorf("the stand-in tool: %w", err)
 	}
+	fixture, err := json.Marshal(map[string]any{"dir": r.sent, "chats": []int{}, "messages": []int{}})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(r.tool), "fixture.json"), fixture, 0o644); err != nil {
+		return err
+	}
 	text := fmt.Sprintf(config, r.client.name, r.tool, friend)
 	path := filepath.Join(r.base, "config.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
@@ -200,11 +235,15 @@ func (r *rig) files(dist, parts string) error {
 
 // daemon starts the gateway as its own user and waits for its first answer.
 func (r *rig) daemon(ctx context.Context, undo *cleanup) error {
-	var said bytes.Buffer
+	log, err := os.Create(filepath.Join(r.base, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
 	cmd := exec.Command(filepath.Join(r.base, "libexec/carapaced"),
 		"--config", filepath.Join(r.base, "config.yaml"), "--state", filepath.Join(r.base, "state"),
 		"--run", filepath.Join(r.base, "run"), "--spool", filepath.Join(r.base, "spool"))
-	cmd.Dir, cmd.Env, cmd.Stderr = "/", []string{"PATH=/usr/bin:/bin"}, &said
+	cmd.Dir, cmd.Env, cmd.Stderr = "/", []string{"PATH=/usr/bin:/bin"}, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: credential(r.service, r.clients)}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the gateway: %w", err)
@@ -226,14 +265,14 @@ func (r *rig) daemon(ctx context.Context, undo *cleanup) error {
 		"CARAPACE_SERVER_UID=" + strconv.Itoa(r.service.uid)}
 	deadline := time.After(30 * time.Second)
 	for {
-		err := start(ctx, r.asClient(), r.env, 0, nil, filepath.Join(r.base, "bin/carapacectl"), "ping")
+		err := start(ctx, r.asClient(), r.env, 0, filepath.Join(r.base, "bin/carapacectl"), "ping")
 		if err == nil {
 			return nil
 		}
 		select {
 		case e := <-ended:
 			ended <- e
-			return fmt.Errorf("the gateway ended: %v\n%s", e, said.Bytes())
+			return fmt.Errorf("the gateway ended: %v\n%s", e, r.logged())
 		case <-deadline:
 			return fmt.Errorf("the gateway did not answer within 30 s: %w", err)
 		case <-ctx.Done():
@@ -241,6 +280,15 @@ func (r *rig) daemon(ctx context.Context, undo *cleanup) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// logged is what the daemon has said.
+func (r *rig) logged() []byte {
+	data, err := os.ReadFile(filepath.Join(r.base, "log"))
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return data
 }
 
 // sudoersFile is where the rule of this run stands: the one thing that a
@@ -315,19 +363,22 @@ func (r *rig) measures() []measure {
 	shim := filepath.Join(r.base, "bin/imsg")
 	all := []measure{
 		{ping, func(ctx context.Context) error {
-			return start(ctx, r.asClient(), r.env, 0, nil, filepath.Join(r.base, "bin/carapacectl"), "ping")
+			return start(ctx, r.asClient(), r.env, 0, filepath.Join(r.base, "bin/carapacectl"), "ping")
+		}},
+		// The gateway answers this itself: a ping in the shim's own words.
+		{answer, func(ctx context.Context) error {
+			return start(ctx, r.asClient(), r.env, 0, shim, "--version")
 		}},
 		{refused, func(ctx context.Context) error {
-			return start(ctx, r.asClient(), r.env, 77, nil, shim, "send", "--to", stranger, "--text", "hi")
+			return start(ctx, r.asClient(), r.env, 77, shim, "send", "--to", stranger, "--text", "hi")
 		}},
 		{allowed, func(ctx context.Context) error {
-			return start(ctx, r.asClient(), r.env, 0, nil, shim, "send", "--to", friend, "--text", "hi")
+			return start(ctx, r.asClient(), r.env, 0, shim, "send", "--to", friend, "--text", "hi")
 		}},
 	}
 	if r.sudo != "" {
-		request := []byte(`{"jsonrpc":"2.0","id":1,"method":"send","params":{"to":"` + friend + `","text":"hi"}}` + "\n")
 		all = append(all, measure{sudo, func(ctx context.Context) error {
-			return start(ctx, r.asClient(), r.env, 0, request, r.sudo, "-n", "-u", r.service.name, "--", r.tool, "rpc")
+			return start(ctx, r.asClient(), r.env, 0, r.sudo, "-n", "-u", r.service.name, "--", r.tool, "send", "--to", friend, "--text", "hi")
 		}})
 	}
 	return all
@@ -349,12 +400,9 @@ func credential(a account, groups ...int) *syscall.Credential {
 
 // start runs a program to its end. Another exit code than the one wanted is an
 // error with what the program said.
-func start(ctx context.Context, as *syscall.SysProcAttr, env []string, want int, stdin []byte, path string, args ...string) error {
+func start(ctx context.Context, as *syscall.SysProcAttr, env []string, want int, path string, args ...string) error {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", env, as
-	if stdin != nil {
-		cmd.Stdin = bytes.NewReader(stdin)
-	}
 	out, err := cmd.CombinedOutput()
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return err
