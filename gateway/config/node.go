@@ -27,11 +27,29 @@ type reader struct {
 }
 
 func (r *reader) fail(line int, format string, args ...any) {
-	r.faults = append(r.faults, &Error{r.file, max(line, 1), fmt.Sprintf(format, args...)})
+	r.faults = append(r.faults, &Error{r.file, max(line, 1), printable(fmt.Sprintf(format, args...))})
+}
+
+// printable escapes what a terminal would obey: YAML can write any character
+// as an escape, so that one can stand in a key or a pattern.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return s
+	}
+	var b strings.Builder
+	for _, c := range s {
+		if unicode.IsPrint(c) {
+			b.WriteRune(c)
+		} else {
+			quoted := strconv.QuoteRuneToASCII(c)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
 }
 
 func (r *reader) warn(n *yaml.Node, format string, args ...any) {
-	r.warned = append(r.warned, r.where(n)+": "+fmt.Sprintf(format, args...))
+	r.warned = append(r.warned, r.where(n)+": "+printable(fmt.Sprintf(format, args...)))
 }
 
 // where is how a rule cites the place of a node.
