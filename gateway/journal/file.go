@@ -163,9 +163,10 @@ func (d *folder) openLog(name string, flag int) (file, error) {
 	return d.wrap(name, disk{f}), nil
 }
 
-// read returns the whole of a small file.
-func (d *folder) read(name string, most int64) ([]byte, error) {
-	f, err := d.open(name, os.O_RDONLY)
+// read returns the whole of a small file. One that is opened for writing too
+// must be ours, and is closed to others.
+func (d *folder) read(name string, flag int, most int64) ([]byte, error) {
+	f, err := d.open(name, flag)
 	if err != nil {
 		return nil, err
 	}

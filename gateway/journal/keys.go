@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -81,7 +82,7 @@ func parseKeys(b []byte) (*keys, error) {
 // another.
 func loadKeys(d *folder, fresh bool) (*keys, error) {
 	path := filepath.Join(d.path, fileKey)
-	b, err := d.read(fileKey, 4096)
+	b, err := d.read(fileKey, os.O_RDWR, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !fresh {
 			return nil, fmt.Errorf("%s is missing, but there is a log", path)
@@ -97,7 +98,7 @@ func loadKeys(d *folder, fresh bool) (*keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read audit key %s: %w", path, err)
 	}
-	pub, err := d.read(filePub, 4096)
+	pub, err := d.read(filePub, os.O_RDWR, 4096)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = d.replace(filePub, []byte(k.pub+"\n"))
@@ -112,7 +113,7 @@ func loadKeys(d *folder, fresh bool) (*keys, error) {
 
 // loadVerifier reads the public half alone: what Verify needs.
 func loadVerifier(d *folder) (note.Verifier, error) {
-	b, err := d.read(filePub, 4096)
+	b, err := d.read(filePub, os.O_RDONLY, 4096)
 	if err != nil {
 		return nil, fmt.Errorf("read public audit key: %w", err)
 	}

@@ -45,13 +45,11 @@ func cut(s string, max int) string {
 	}
 	whole := len(s)
 	if whole > max {
-		s = s[:max]
-		for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
+		end := max
+		for end > max-utf8.UTFMax && end > 0 && !utf8.RuneStart(s[end]) {
+			end--
 		}
-		if len(s) > 0 && s[len(s)-1] >= utf8.RuneSelf {
-			s = s[:len(s)-1]
-		}
+		s = s[:end]
 	}
 	kept := len(s)
 	s = strings.ToValidUTF8(s, "\uFFFD")

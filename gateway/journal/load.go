@@ -45,7 +45,7 @@ func (a *Audit) load() (*Recovery, error) {
 		return nil, err
 	}
 	if len(s.checkpoints) == 0 && s.size > 0 {
-		return nil, &BadRecordError{0, "there is no checkpoint at all"}
+		return nil, &BadRecordError{0, noCheckpoint}
 	}
 	open := map[string][]uint64{} // intents without an outcome, by id
 	s.each = func(h head, _ []byte) error {
@@ -104,17 +104,20 @@ func (a *Audit) openFiles(fresh bool) (err error) {
 		flag |= os.O_CREATE
 	}
 	if a.entries, err = a.dir.openLog(fileEntries, flag); errors.Is(err, fs.ErrNotExist) {
-		return &BadRecordError{0, "the file of entries is missing"}
+		return &BadRecordError{0, noEntries}
 	} else if err != nil {
 		return err
 	}
 	if a.notes, err = a.dir.openLog(fileCheckpoints, flag); errors.Is(err, fs.ErrNotExist) {
-		return &BadRecordError{0, "the file of checkpoints is missing"}
+		return &BadRecordError{0, noCheckpoints}
 	} else if err != nil {
 		return err
 	}
 	if a.hashes, err = a.dir.openLog(fileHashes, os.O_RDWR|os.O_CREATE); err != nil {
 		return err
+	}
+	if !fresh {
+		return nil
 	}
 	return a.dir.sync()
 }

@@ -64,8 +64,8 @@ func (s *scan) run() error {
 	if s.live {
 		limit = max(hashed, signed)
 	}
-	in := bufio.NewReaderSize(io.NewSectionReader(s.entries, 0, s.size), 1<<20)
-	stored := bufio.NewReaderSize(io.NewSectionReader(s.hashes, 0, s.hashSize), 1<<18)
+	in := bufio.NewReaderSize(io.NewSectionReader(s.entries, 0, s.size), int(min(s.size+1, 1<<20)))
+	stored := bufio.NewReaderSize(io.NewSectionReader(s.hashes, 0, s.hashSize), int(min(s.hashSize+1, 1<<18)))
 	next := s.covered(0)
 	if next < 0 {
 		return &BadRecordError{0, "the checkpoint of the empty log has another root"}

@@ -22,6 +22,13 @@ type Report struct {
 	Torn        int    // bytes of an unfinished record at the end, which a crash left
 }
 
+// What is wrong with a log of which a whole file is gone.
+const (
+	noEntries     = "the file of entries is missing"
+	noCheckpoints = "the file of checkpoints is missing"
+	noCheckpoint  = "there is no checkpoint at all"
+)
+
 // maxCheckpoints bounds the file of checkpoints, in bytes.
 const maxCheckpoints = 1 << 30
 
@@ -70,8 +77,11 @@ func verify(dir string, witness []byte) (rep Report, err error) {
 	}
 	// The writer appends to entries first, then to hashes, then to
 	// checkpoints. Reading in the other order, whatever is referred to is there.
-	notes, err := d.read(fileCheckpoints, maxCheckpoints)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	notes, err := d.read(fileCheckpoints, os.O_RDONLY, maxCheckpoints)
+	if errors.Is(err, fs.ErrNotExist) {
+		return rep, &BadRecordError{0, noCheckpoints}
+	}
+	if err != nil {
 		return rep, err
 	}
 	s := &scan{live: live}
@@ -94,6 +104,9 @@ func verify(dir string, witness []byte) (rep Report, err error) {
 		return rep, err
 	}
 	entries, err := d.openLog(fileEntries, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return rep, &BadRecordError{0, noEntries}
+	}
 	if err != nil {
 		return rep, err
 	}
@@ -104,7 +117,7 @@ func verify(dir string, witness []byte) (rep Report, err error) {
 	}
 	if len(cps) == 0 {
 		// The first checkpoint is there before the first record is.
-		return rep, &BadRecordError{0, "there is no checkpoint at all"}
+		return rep, &BadRecordError{0, noCheckpoint}
 	}
 	if err := s.witness(witness, v); err != nil {
 		return rep, err
