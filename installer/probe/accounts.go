@@ -55,6 +55,13 @@ func (v *verifier) clientAccount(ctx context.Context) outcome {
 	case v.serviceErr != nil:
 		return lookedUp(v.serviceErr)
 	}
+	u, err := v.acc.User(ctx, t.Client)
+	if err != nil {
+		return lookedUp(err)
+	}
+	if u.UID != t.ClientUID {
+		return fail(fmt.Sprintf("%s is uid %d, and uid %d was to be verified", t.Client, u.UID, t.ClientUID), "name the client with --client")
+	}
 	in, err := v.clientGroups(ctx)
 	if err != nil {
 		return lookedUp(err)

@@ -122,10 +122,8 @@ func Child(args []string, stdin io.Reader, stdout io.Writer) int {
 		return wire.ExitFailed
 	}
 	unix.Umask(0o077)
-	var req request
-	d := json.NewDecoder(io.LimitReader(stdin, maxRequest))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&req); err != nil || req.Protocol != protocol {
+	req, err := readRequest(stdin)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "carapace-setup: this probe was asked in a language that it does not speak")
 		return wire.ExitUsage
 	}
@@ -143,6 +141,19 @@ func Child(args []string, stdin io.Reader, stdout io.Writer) int {
 		return wire.ExitFailed
 	}
 	return wire.ExitOK
+}
+
+func readRequest(r io.Reader) (request, error) {
+	var req request
+	d := json.NewDecoder(io.LimitReader(r, maxRequest))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&req); err != nil {
+		return request{}, err
+	}
+	if req.Protocol != protocol {
+		return request{}, fmt.Errorf("protocol %d, not %d", req.Protocol, protocol)
+	}
+	return req, nil
 }
 
 // try makes one attempt.

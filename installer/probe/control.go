@@ -51,8 +51,13 @@ func controls(req request) map[string]result {
 	return out
 }
 
-// controlled says how the control of an attempt must have ended.
-func controlled(do string, r result) bool {
+// controlled says whether the control of an attempt ended as it must. One that
+// was not made did not.
+func controlled(do string, controls map[string]result) bool {
+	r, ok := controls[do]
+	if !ok {
+		return false
+	}
 	switch do {
 	case doRemove:
 		return r.Errno == "ENOTDIR" // permitted, and refused for being a file

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -134,7 +135,7 @@ func (v *verifier) sudoTried(ctx context.Context) outcome {
 			switch {
 			case r.Errno == "ENOENT":
 				continue
-			case !controlled(doRun, ans.Controls[doRun]):
+			case !controlled(doRun, ans.Controls):
 				return unknown("the control could not run a program of its own: "+described(ans.Controls[doRun]), "")
 			case r.Errno != "" && r.Errno != "EACCES":
 				return unknown(fmt.Sprintf("%s could not be started: %s", args[0], described(r)), "")
@@ -158,8 +159,8 @@ func denied(text string) bool {
 	return slices.ContainsFunc(sudoDenials, func(d string) bool { return strings.Contains(text, d) })
 }
 
-// sudoRules reads what sudo says about the client: evidence beside the
-// attempt, for rules that permit some commands only.
+// sudoRules reads what sudo says about the client, for the rules that permit
+// some commands only: which of them sudoTried would have to try is not known.
 func (v *verifier) sudoRules(ctx context.Context) outcome {
 	const sudo = "/usr/bin/sudo"
 	var r result
@@ -182,22 +183,112 @@ func (v *verifier) sudoRules(ctx context.Context) outcome {
 	case r.Errno != "":
 		return unknown("sudo could not be asked: "+described(r), "")
 	}
-	if rules := freeRules(r.Text); len(rules) > 0 {
-		return warn("rules without a password: "+said(strings.Join(rules, "; ")),
-			"a command that runs as another user is a way out: remove the NOPASSWD rule with sudo visudo")
-	}
 	if r.Code != 0 && !denied(r.Text) {
 		return unknown(fmt.Sprintf("sudo ended with %d: %s", r.Code, said(r.Text)), "")
 	}
-	return pass("no NOPASSWD rule")
+	return v.judgeRules(freeRules(r.Text))
 }
 
-// freeRules picks the lines of `sudo -l` that need no password.
-func freeRules(text string) []string {
-	var out []string
+// judgeRules fails on a rule that is as good as a shell, and warns of others:
+// a rule for a command whose depths nobody here knows.
+func (v *verifier) judgeRules(rules []rule) outcome {
+	const remedy = "remove the NOPASSWD rule with: sudo -k visudo"
+	var open, narrow []string
+	for _, r := range rules {
+		if r.reaches(v.t.ServiceUser) && r.opens() {
+			open = append(open, r.String())
+		} else {
+			narrow = append(narrow, r.String())
+		}
+	}
+	switch {
+	case len(open) > 0:
+		return v.becomesRoot("a way to a shell without a password: "+said(few(open)), remedy)
+	case len(narrow) > 0:
+		return warn("without a password: "+said(few(narrow)), "a command that runs as another user may be a way out: "+remedy)
+	}
+	return pass("no rule without a password")
+}
+
+// rule is one command of `sudo -l` that needs no password.
+type rule struct {
+	as      string // "root", "ALL : ALL", "bob"
+	command string // with its arguments; "ALL"
+}
+
+func (r rule) String() string { return "(" + r.as + ") " + r.command }
+
+// reaches says whether the rule leads to root or the service user. What is not
+// understood does.
+func (r rule) reaches(service string) bool {
+	users, _, _ := strings.Cut(r.as, ":")
+	for u := range strings.SplitSeq(users, ",") {
+		switch u = strings.TrimSpace(u); {
+		case u == "", u == "ALL", u == "root", u == service, strings.ContainsAny(u, "#%+!"):
+			return true
+		}
+	}
+	return false
+}
+
+// doors are programs that do whatever their arguments or their user say:
+// started as somebody, they are that somebody. A pattern, and a folder, may be
+// any of them.
+var doors = []string{
+	"ALL", "apt", "apt-get", "awk", "bash", "busybox", "chmod", "chown", "chroot", "cp", "crontab", "dash", "dd", "dnf", "docker",
+	"doas", "dpkg", "ed", "emacs", "env", "ex", "find", "gawk", "gdb", "git", "install", "journalctl", "ksh", "launchctl", "less", "ln",
+	"lua", "machinectl", "make", "man", "mawk", "more", "mount", "mv", "nano", "nice", "node", "nohup", "nsenter", "osascript", "perl",
+	"php", "pip", "pip3", "pkexec", "podman", "python", "python3", "rpm", "rsync", "ruby", "rvim", "screen", "script", "sed", "setpriv",
+	"sh", "ssh", "strace", "su", "sudo", "sudoedit", "systemctl", "systemd-run", "tar", "tee", "timeout", "tmux", "unshare", "useradd",
+	"usermod", "vi", "view", "vim", "vipw", "visudo", "watch", "xargs", "yum", "zsh",
+}
+
+func (r rule) opens() bool {
+	name, _, _ := strings.Cut(r.command, " ")
+	return strings.ContainsAny(name, "*?[") || strings.HasSuffix(name, "/") || slices.Contains(doors, filepath.Base(name))
+}
+
+// freeRules reads `sudo -l` and returns the commands that need no password.
+// Tags hold until another one takes them back:
+//
+//	(root) NOPASSWD: /bin/a, /bin/b, PASSWD: /bin/c
+//
+// A default of !authenticate frees them all.
+func freeRules(text string) []rule {
+	var out []rule
 	for line := range strings.Lines(text) {
-		if strings.Contains(line, "NOPASSWD:") || strings.Contains(line, "!authenticate") {
-			out = append(out, strings.TrimSpace(line))
+		line = strings.TrimSpace(line)
+		if strings.Contains(line, "!authenticate") {
+			out = append(out, rule{"ALL", "ALL"})
+			continue
+		}
+		rest, ok := strings.CutPrefix(line, "(")
+		if !ok {
+			continue
+		}
+		as, rest, ok := strings.Cut(rest, ")")
+		if !ok {
+			continue
+		}
+		free := false
+		for command := range strings.SplitSeq(rest, ", ") {
+			command = strings.TrimSpace(command)
+			for {
+				tag, after, ok := strings.Cut(command, ": ")
+				if !ok || strings.ToUpper(tag) != tag || strings.ContainsAny(tag, "/ ") {
+					break
+				}
+				switch tag {
+				case "NOPASSWD":
+					free = true
+				case "PASSWD":
+					free = false
+				}
+				command = strings.TrimSpace(after)
+			}
+			if free && command != "" && !strings.HasPrefix(command, "!") {
+				out = append(out, rule{as, command})
+			}
 		}
 	}
 	return out

@@ -2,11 +2,12 @@ package probe
 
 import "golang.org/x/sys/unix"
 
-// hide keeps this process out of core dumps. xnu lets no process without an
-// entitlement read the memory of one with the hardened runtime, which the
-// installed program has.
+// hide keeps this process out of core dumps and out of the hands of debuggers.
 func hide() error {
-	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return err
+	}
+	return unix.PtraceDenyAttach()
 }
 
 // tryTrace is not tried on macOS: ptrace(2) stops a process in a way that a

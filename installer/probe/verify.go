@@ -197,8 +197,8 @@ func (a attempts) outcome(remedy string, want ...string) outcome {
 			unclear = append(unclear, fmt.Sprintf("%s: %s where %s was expected", named(o), described(r), strings.Join(want, " or ")))
 		case a.absent[o.Path] != "":
 			unclear = append(unclear, a.absent[o.Path])
-		case !controlled(o.Do, a.control[o.Do]):
-			unclear = append(unclear, fmt.Sprintf("the control of %q ended with %s", o.Do, described(a.control[o.Do])))
+		case !controlled(o.Do, a.control):
+			unclear = append(unclear, fmt.Sprintf("%s: %s, but so it may be for everybody: the control ended with %q", named(o), r.Errno, described(a.control[o.Do])))
 		}
 	}
 	switch {
