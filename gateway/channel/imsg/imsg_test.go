@@ -484,18 +484,3 @@ func TestLocal(t *testing.T) {
 		t.Error("a method is answered as a command line")
 	}
 }
-
-func FuzzClassify(f *testing.F) {
-	for _, argv := range []string{
-		"send\n--to\n+15550001111\n--text\nhi", "send\n--chat-id\n1\n--text\nhi", "send\n--to\n\n--text\nhi", "history\n--chat-id\n2",
-		"send\n--chat-identifier\nimessage:x\n--text\nt", "chats\n-jv", "send\n--to\nA\n--to\nB", "--\n--version", "send\n--\n--to\nx",
-	} {
-		f.Add(argv)
-	}
-	s := suite()
-	f.Fuzz(func(t *testing.T, argv string) {
-		s.CheckCall(t, channel.Call{Argv: append([]string{"imsg"}, strings.Split(argv, "\n")...)})
-		s.CheckCall(t, channel.Call{Method: "send", Params: json.RawMessage(argv)})
-		s.CheckCall(t, channel.Call{Method: "get_history", Params: json.RawMessage(argv)})
-	})
-}

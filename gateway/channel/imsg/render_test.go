@@ -331,26 +331,3 @@ func TestStrangeAnswer(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 }
-
-func FuzzInbound(f *testing.F) {
-	f.Add([]byte(leaky))
-	f.Add([]byte(leakyChats))
-	f.Add([]byte(world))
-	s := suite()
-	read := policy.Operation{Channel: name, Direction: policy.Inbound, Verb: policy.VerbRead, Command: "history", Chat: someone(f, "iMessage;+;chat700"),
-		Group: true, Detail: History{Limit: 50, Target: Target{ChatID: 3}}}
-	list := policy.Operation{Channel: name, Direction: policy.Inbound, Verb: policy.VerbList, Command: "chats", Detail: Chats{Limit: 50}}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s.CheckAnswer(t, read, data)
-		s.CheckAnswer(t, list, data)
-		for _, op := range []policy.Operation{
-			{Channel: name, Verb: policy.VerbSend, Command: "send", Body: []policy.Text{"t"}, Detail: Send{Service: "auto", Target: Target{ChatID: 3}}},
-			{Channel: name, Verb: policy.VerbRead, Command: "history", Detail: History{Target: Target{ChatID: 3}}},
-		} {
-			got, err := New("US").Resolve(op, channel.Reply{Data: data})
-			if err == nil && got.Chat.IsZero() && (len(got.To) != 1 || got.To[0].IsZero()) {
-				t.Fatalf("%q resolves %+v to nobody", data, got)
-			}
-		}
-	})
-}
