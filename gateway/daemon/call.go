@@ -302,6 +302,9 @@ func (r *run) event(kind journal.Kind) journal.Event {
 		Verdict: r.decision.Action.String(), Rule: r.decision.Rule, Reason: r.decision.Reason, Digest: r.digest,
 	}
 	for _, p := range r.op.Peers() {
+		if r.d.peersHashed {
+			p = p.Base() // all spellings of one conversation have one hash
+		}
 		e.Peers = append(e.Peers, p.String())
 	}
 	for _, o := range r.decision.Opinions {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,9 @@ type Daemon struct {
 	stage    *wire.Stage
 	channels map[string]channel.Channel
 	uid      uint32
+	// peersHashed says that the log shows keyed hashes in place of peers; fixed
+	// for the life of a daemon.
+	peersHashed bool
 
 	// current is the accepted configuration; swapped whole by reload.
 	current atomic.Pointer[accepted]
@@ -138,6 +142,9 @@ func open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 
 	d.limiter = guard.NewLimiter(c.Policy)
+	if d.peersHashed = slices.Contains(c.Audit.HashFields, "peers"); d.peersHashed {
+		d.limiter.NamePeers(func(peer string) string { return d.audit.Digest("peer", peer) })
+	}
 	if err := d.restoreRates(); err != nil {
 		return nil, fmt.Errorf("rebuild the rate limits from the audit log: %w", err)
 	}

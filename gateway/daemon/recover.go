@@ -112,11 +112,15 @@ func (d *Daemon) restoreRates() error {
 		}
 		var peers []policy.Peer
 		for _, text := range e.Peers {
-			p, err := policy.ParsePeer(e.Channel, text, "")
-			if err != nil {
-				return fmt.Errorf("record %d: %w", e.Seq, err)
+			if p, err := policy.ParsePeer(e.Channel, text, ""); err == nil {
+				peers = append(peers, p)
 			}
-			peers = append(peers, p)
+		}
+		// A name that is a hash is no peer, and one log has both when a person
+		// changed hash_fields: what does not fit names a bucket nobody asks for.
+		if d.peersHashed || len(peers) < len(e.Peers) {
+			d.limiter.RestoreNamed(e.Channel, e.Peers, at)
+			return nil
 		}
 		d.limiter.Restore(e.Channel, peers, at)
 		return nil

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,11 +19,11 @@ const (
 	windows = 4
 )
 
-// key names one bucket. A zero peer is the channel's bucket, and a zero
+// key names one bucket. An empty peer is the channel's bucket, and an empty
 // channel with it the one of all channels.
 type key struct {
 	channel string
-	peer    policy.Peer
+	peer    string
 }
 
 // Limiter counts what has an effect: for all channels together, for each
@@ -40,7 +41,8 @@ type Limiter struct {
 	tat    map[key]int64 // nanoseconds since the epoch of clock
 	sweep  int           // forget full buckets when there are this many keys
 	clock  clock
-	cut    int64 // what happened before is not known
+	name   func(string) string // what the log calls a peer
+	cut    int64               // what happened before is not known
 }
 
 type limits struct {
@@ -92,7 +94,7 @@ func (c *clock) notBefore(t int64) {
 // NewLimiter returns a limiter with every bucket full. A daemon that has run
 // before calls Restore for what its log remembers before it serves anybody.
 func NewLimiter(p *policy.Policy) *Limiter {
-	l := &Limiter{tat: map[key]int64{}, sweep: 1024, clock: newClock()}
+	l := &Limiter{tat: map[key]int64{}, sweep: 1024, clock: newClock(), name: func(peer string) string { return peer }}
 	l.Reconfigure(p)
 	l.cut = l.clock.now() - int64(l.Window())
 	return l
@@ -125,7 +127,7 @@ func (l *Limiter) Reconfigure(p *policy.Policy) {
 // of returns the limit that counts for a bucket.
 func (l *limits) of(k key) rate {
 	switch {
-	case !k.peer.IsZero():
+	case k.peer != "":
 		return l.perPeer
 	case k.channel == "":
 		return l.global
@@ -156,11 +158,22 @@ func (l *Limiter) Window() time.Duration {
 // gives the same answers as soon as the bucket was full once since then. A
 // time later than now moves the limiter's time on.
 func (l *Limiter) Restore(channel string, peers []policy.Peer, at time.Time) {
+	l.RestoreNamed(channel, l.names(peers), at)
+}
+
+// NamePeers tells the limiter that the log does not show a peer but a name
+// that f makes of its canonical text (a keyed hash). It is called before
+// anything is restored or decided. Log such a peer by its Base, or its other
+// spellings have a bucket of their own after a restart.
+func (l *Limiter) NamePeers(f func(canonical string) string) { l.name = f }
+
+// RestoreNamed is Restore where the log has only the names of the peers.
+func (l *Limiter) RestoreNamed(channel string, names []string, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := at.UnixNano()
 	l.clock.notBefore(t)
-	l.each(channel, peers, func(k key, r rate) {
+	l.each(channel, names, func(k key, r rate) {
 		tat, known := l.tat[k]
 		if !known {
 			if l.full(t) {
@@ -173,24 +186,27 @@ func (l *Limiter) Restore(channel string, peers []policy.Peer, at time.Time) {
 }
 
 // each calls f for every bucket that an operation touches, widest first.
-func (l *Limiter) each(channel string, peers []policy.Peer, f func(key, rate)) {
+func (l *Limiter) each(channel string, names []string, f func(key, rate)) {
 	f(key{}, l.limits.global)
 	k := key{channel: channel}
 	f(k, l.limits.of(k))
-	for i, p := range peers {
-		if base := p.Base(); !p.IsZero() && !repeated(peers[:i], base) {
-			f(key{channel, base}, l.limits.perPeer)
-		}
+	for _, name := range names {
+		f(key{channel, name}, l.limits.perPeer)
 	}
 }
 
-func repeated(peers []policy.Peer, base policy.Peer) bool {
+// names returns the name of each conversation among peers, once.
+func (l *Limiter) names(peers []policy.Peer) []string {
+	names := make([]string, 0, 4)
 	for _, p := range peers {
-		if p.Base() == base {
-			return true
+		if p.IsZero() {
+			continue
+		}
+		if name := l.name(p.Base().String()); !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
-	return false
+	return names
 }
 
 // verdict judges one operation, and pays for it when spend is set and every
@@ -204,8 +220,8 @@ func (l *Limiter) verdict(channel string, peers []policy.Peer, spend bool) polic
 // verdictAt is verdict at a time that does not run back. The lock is held.
 func (l *Limiter) verdictAt(now int64, channel string, peers []policy.Peer, spend bool) policy.Verdict {
 	v := policy.Verdict{Action: policy.Allow, Stage: policy.StageRate, Reason: "within the rate", Rule: "rate:" + channel}
-	unseen := 0
-	l.each(channel, peers, func(k key, r rate) {
+	names, unseen := l.names(peers), 0
+	l.each(channel, names, func(k key, r rate) {
 		tat, known := l.tat[k]
 		if !known {
 			unseen++
@@ -221,7 +237,7 @@ func (l *Limiter) verdictAt(now int64, channel string, peers []policy.Peer, spen
 	if len(l.tat)+unseen > maxKeys && !l.room(now, unseen) {
 		return policy.Verdict{Stage: policy.StageRate, Rule: "rate:peers", Reason: "too many recipients", RetryAfter: time.Second}
 	}
-	l.each(channel, peers, func(k key, r rate) {
+	l.each(channel, names, func(k key, r rate) {
 		l.tat[k] = max(l.tat[k], now) + r.interval
 	})
 	if len(l.tat) >= l.sweep {
@@ -256,7 +272,7 @@ func (k key) rule(r rate) string {
 		return r.where
 	case k.channel == "":
 		return "rate:global"
-	case k.peer.IsZero():
+	case k.peer == "":
 		return "rate:" + k.channel
 	}
 	return "rate:peer"
