@@ -38,6 +38,9 @@ type LinuxHost struct {
 	SystemdFlag string
 	// LoginDefs is where the ranges of ids are; empty: /etc/login.defs.
 	LoginDefs string
+	// OnPaper is set where the plan of a Linux system is printed on another
+	// one: nothing is looked up then, and nothing exists.
+	OnPaper bool
 }
 
 var _ Platform = (*LinuxHost)(nil)
@@ -60,7 +63,7 @@ func (l *LinuxHost) OS() string { return Linux }
 func (l *LinuxHost) Paths() Paths { return l.Where }
 
 // Paper implements Platform.
-func (l *LinuxHost) Paper() bool { return false }
+func (l *LinuxHost) Paper() bool { return l.OnPaper }
 
 // Files implements Platform.
 func (l *LinuxHost) Files() *Files { return l.FS }
@@ -83,6 +86,9 @@ func (l *LinuxHost) Missing() []string {
 func (l *LinuxHost) lookup(ctx context.Context, db, what, key string) (string, error) {
 	if key == "" || strings.HasPrefix(key, "-") || strings.ContainsAny(key, ":\n\x00") {
 		return "", fmt.Errorf("%s name %q: not a name", what, key)
+	}
+	if l.OnPaper {
+		return "", notFound(what, key)
 	}
 	res, err := l.Run.Read(ctx, getent, db, key)
 	switch {

@@ -12,6 +12,9 @@ import (
 // Manager implements Services: the folder exists exactly while systemd is the
 // running service manager (sd_booted(3)).
 func (l *LinuxHost) Manager(context.Context) string {
+	if l.OnPaper {
+		return "systemd"
+	}
 	flag := l.SystemdFlag
 	if flag == "" {
 		flag = "/run/systemd/system"

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/carapace-gateway/carapace/installer"
+	"github.com/carapace-gateway/carapace/installer/platform"
+	"github.com/carapace-gateway/carapace/installer/prompt"
+	"github.com/carapace-gateway/carapace/installer/step"
+)
+
+// ask fills in the settings with a person. What is there already is what a
+// bare return means.
+func (a *app) ask(ctx context.Context, m *machine, p prompt.Prompter, s *installer.Settings) error {
+	fmt.Fprintf(a.stderr, "\nCarapace keeps the credentials of your messengers in an account of their own,\nout of reach of the agents that run as you. A few questions first; ? explains.\n\n")
+	clients, err := p.Input("Whose agents are to use the gateway? (user names)",
+		"the OS users that your agents run as: they may ask the gateway and read nothing of its own; never root",
+		strings.Join(s.Clients, " "), func(text string) error {
+			names := words(text)
+			if len(names) == 0 {
+				return errors.New("name at least one user")
+			}
+			for _, n := range names {
+				u, err := m.sys.User(ctx, n)
+				if errors.Is(err, platform.ErrNotFound) {
+					return fmt.Errorf("there is no user %s", n)
+				}
+				if err != nil {
+					return err
+				}
+				if err := installer.CheckClient(u, m.sys, s.ServiceUser); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	s.Clients = words(clients)
+	if err := a.askChannels(m, p, s); err != nil {
+		return err
+	}
+	if m.sys.Manager(ctx) == "" {
+		ok, err := p.Confirm("No service manager runs here. Install without starting the gateway?",
+			"in most containers nothing starts services; everything is installed, and you start the gateway by hand",
+			true)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return errors.New("nothing was changed: the gateway cannot be kept running here")
+		}
+		s.Start = false
+		return nil
+	}
+	s.Start, err = p.Confirm("Start the gateway now and at every boot?",
+		"no installs the service and leaves it off", true)
+	return err
+}
+
+func (a *app) askChannels(m *machine, p prompt.Prompter, s *installer.Settings) error {
+	channels := make(map[string]installer.Channel, len(s.Channels))
+	for name, c := range s.Channels {
+		channels[name] = c
+	}
+	for _, name := range installer.Channels() {
+		c := channels[name]
+		tool := installer.ToolOf(name)
+		question := fmt.Sprintf("Enable the channel %s?", name)
+		why := "the embedded messenger: it reaches nobody outside, and shows that everything works with no account anywhere"
+		if tool != "" {
+			why = fmt.Sprintf("messages go through the real %s, run by the gateway; a copy of it is put where only root can change it", tool)
+		}
+		on, err := p.Confirm(question, why, c.Enabled)
+		if err != nil {
+			return err
+		}
+		c.Enabled = on
+		if on && tool != "" {
+			if err := a.askTool(m, p, tool, &c); err != nil {
+				return err
+			}
+			if err := askList(p, fmt.Sprintf("Who may be written to over %s?", name),
+				"addresses or numbers, separated by spaces, such as +15550001111 *@family.example; nobody else can be reached; empty: nobody",
+				name, &s.Outbound); err != nil {
+				return err
+			}
+			if err := askList(p, fmt.Sprintf("Whose messages over %s may the agents see?", name),
+				"as before; what others write is not shown; empty: nobody's", name, &s.Inbound); err != nil {
+				return err
+			}
+		}
+		if on || c != (installer.Channel{}) {
+			channels[name] = c
+		}
+	}
+	s.Channels = channels
+	return nil
+}
+
+// askTool asks where a real tool is, and whether a person answers for a place
+// that others than root can write.
+func (a *app) askTool(m *machine, p prompt.Prompter, tool string, c *installer.Channel) error {
+	files := m.sys.Files()
+	path, err := p.Input(fmt.Sprintf("Where is the real %s?", tool), "an absolute path; the file is copied, and the copy is what runs",
+		c.Tool, func(text string) error {
+			if _, err := step.CheckOrigin(files, text); err != nil && !errors.Is(err, step.ErrOrigin) {
+				return err
+			}
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	if path != c.Tool {
+		c.Tool, c.SHA256, c.Confirmed = path, "", false
+	}
+	real, err := step.CheckOrigin(files, path)
+	if !errors.Is(err, step.ErrOrigin) || c.SHA256 != "" {
+		return nil
+	}
+	ok, err := a.answerFor(m, p, real, err)
+	if err == nil && !ok {
+		err = fmt.Errorf("nothing was changed: %s was not confirmed", path)
+	}
+	c.Confirmed = ok
+	return err
+}
+
+// answerFor asks whether a person stands in for a file.
+func (a *app) answerFor(m *machine, p prompt.Prompter, real string, objection error) (bool, error) {
+	sum, err := m.sys.Files().Hash(real)
+	if err != nil {
+		return false, err
+	}
+	a.say("%v", objection)
+	a.say("sha256 of %s: %s", real, sum)
+	return p.Confirm("Is that the program you mean?",
+		"whoever can write there, your agent perhaps, may have changed it; compare the hash with the one of its publisher", false)
+}
+
+func askList(p prompt.Prompter, question, why, channel string, lists *map[string][]string) error {
+	text, err := p.Input(question, why, strings.Join((*lists)[channel], " "), nil)
+	if err != nil {
+		return err
+	}
+	next := make(map[string][]string)
+	for k, v := range *lists {
+		next[k] = v
+	}
+	next[channel] = words(text)
+	*lists = next
+	return nil
+}
+
+func words(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })
+}
