@@ -29,6 +29,7 @@ type Resident struct {
 	invalid error
 	vetter  vetter
 	queue   *queue
+	pauses  pauses // the supervisor's alone
 	lastID  atomic.Int64
 	closing context.Context
 	close   context.CancelFunc
@@ -50,6 +51,7 @@ func NewResident(s Spec) *Resident {
 		spec:    s,
 		invalid: s.Check(),
 		queue:   newQueue(),
+		pauses:  newPauses(),
 		gone:    make(chan struct{}),
 		refuse:  errors.New("the tool is not being run"),
 		status:  channel.Status{State: channel.StateDown},
@@ -190,7 +192,6 @@ func (r *Resident) Close() error {
 
 func (r *Resident) supervise() {
 	log := r.spec.log()
-	pauses := newPauses()
 	for n := 0; r.closing.Err() == nil; n++ {
 		r.note(func(s *channel.Status) {
 			s.State = channel.StateStarting
@@ -201,7 +202,7 @@ func (r *Resident) supervise() {
 		if r.closing.Err() != nil {
 			break
 		}
-		pause := pauses.next(time.Since(began))
+		pause := r.pauses.next(time.Since(began))
 		log.Warn("the tool does not run", "state", state, "why", why, "pause", pause)
 		r.rest(state, why, pause)
 		select {
