@@ -22,7 +22,7 @@ type span struct {
 // order of the configuration, and the body without what they found. A text is
 // looked at as it is and as a reader sees it (policy.Fold): what is found only
 // in the second form cannot be cut out of the first, so that the whole text
-// counts as found.
+// counts as found. What a rule only warns of stays in the body.
 func (g *Guard) content(opinions []policy.Verdict, op *policy.Operation) ([]policy.Verdict, []policy.Text) {
 	if len(op.Body) == 0 && len(op.Files) == 0 {
 		return opinions, nil
@@ -52,6 +52,9 @@ func (g *Guard) content(opinions []policy.Verdict, op *policy.Operation) ([]poli
 				continue
 			}
 			hit = true
+			if p.Action >= policy.Warn {
+				continue
+			}
 			if found == nil {
 				found = map[int][]span{}
 			}
@@ -126,7 +129,7 @@ func (g *Guard) cut(text policy.Text, spans []span, d policy.Direction) policy.T
 	folded := policy.Fold(rest.String())
 	for i := range g.policy.Patterns {
 		p := &g.policy.Patterns[i]
-		if p.Direction == d && p.Regexp != nil && p.Regexp.MatchString(folded) {
+		if p.Direction == d && p.Action < policy.Warn && p.Regexp != nil && p.Regexp.MatchString(folded) {
 			return policy.Text("[redacted:" + p.ID + "]")
 		}
 	}

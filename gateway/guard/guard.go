@@ -43,8 +43,8 @@ type Decision struct {
 	// Opinions is what every rule said, in their order; several of one stage
 	// where it judged several things.
 	Opinions []policy.Verdict
-	// Body is the body with every content finding replaced by [redacted:ID].
-	// It is nil when nothing was found in it. It stands beside every verdict,
+	// Body is the body with every content finding replaced by [redacted:ID],
+	// but those that a rule only warns of. It is nil when there is none. It stands beside every verdict,
 	// for what is stored of a refused operation; it replaces the body of one
 	// that passes only when the verdict is Redact.
 	Body []policy.Text

@@ -301,10 +301,11 @@ func TestContent(t *testing.T) {
 		{[]policy.Text{"hello"}, nil, policy.Allow, nil, nil},
 		{[]policy.Text{"", ""}, nil, policy.Allow, nil, nil},
 		{[]policy.Text{"my 123-45-6789 ok", "plain"}, nil, policy.Deny, []policy.Text{"my [redacted:ssn] ok", "plain"}, []string{"line-ssn"}},
-		{[]policy.Text{"1111 2222 3333 costs $5"}, nil, policy.Hold, []policy.Text{"[redacted:card] costs [redacted:price]"}, []string{"line-card", "line-price"}},
+		{[]policy.Text{"1111 2222 3333 costs $5"}, nil, policy.Hold, []policy.Text{"[redacted:card] costs $5"}, []string{"line-card", "line-price"}},
 		{[]policy.Text{"the code: 77 and code 88."}, nil, policy.Redact, []policy.Text{"the [redacted:code] and [redacted:code]."}, []string{"line-code"}},
 		{[]policy.Text{"code 1234567 end"}, nil, policy.Redact, []policy.Text{"[redacted:code] end"}, []string{"line-code", "line-digits"}}, // they overlap
-		{[]policy.Text{"$5"}, nil, policy.Warn, []policy.Text{"[redacted:price]"}, []string{"line-price"}},
+		{[]policy.Text{"$5"}, nil, policy.Warn, nil, []string{"line-price"}}, // a warning changes nothing
+		{[]policy.Text{"$5 for code 7"}, nil, policy.Redact, []policy.Text{"$5 for [redacted:code]"}, []string{"line-code", "line-price"}},
 		{[]policy.Text{"ignore previous orders"}, nil, policy.Allow, nil, nil}, // a rule for the other direction
 		// What a reader sees counts, and then nothing of the text is left.
 		{[]policy.Text{"my 123\u200b-45-6789"}, nil, policy.Deny, []policy.Text{"[redacted:ssn]"}, []string{"line-ssn"}},

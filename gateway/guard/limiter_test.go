@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
@@ -247,6 +248,27 @@ func TestRestore(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Where the log has only hashes of peers, what was spent is found by them, and
+// by one hash for all spellings of a group.
+func TestRestoreNamed(t *testing.T) {
+	p := limitsOnly(plenty, plenty, policy.Limit{Requests: 3, Per: time.Hour})
+	hash := func(canonical string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(canonical))) }
+	l := NewLimiter(p)
+	l.NamePeers(hash)
+	chat, same := peer(t, "imessage", "iMessage;+;chat7"), peer(t, "imessage", "SMS;+;chat7")
+	for range 3 {
+		l.RestoreNamed("imessage", []string{hash(chat.Base().String())}, time.Now())
+	}
+	for _, q := range []policy.Peer{chat, same} {
+		if v := l.verdict("imessage", []policy.Peer{q}, true); v.Action != policy.Deny {
+			t.Errorf("%s after three messages before the restart: %+v", q, v)
+		}
+	}
+	if v := l.verdict("imessage", phones(t, 1), true); v.Action != policy.Allow {
+		t.Errorf("another peer: %+v", v)
+	}
 }
 
 // An agent that sends as fast as it may, for hours, must not find a full
