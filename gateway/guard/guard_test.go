@@ -304,7 +304,7 @@ func TestContent(t *testing.T) {
 		{[]policy.Text{"1111 2222 3333 costs $5"}, nil, policy.Hold, []policy.Text{"[redacted:card] costs $5"}, []string{"line-card", "line-price"}},
 		{[]policy.Text{"the code: 77 and code 88."}, nil, policy.Redact, []policy.Text{"the [redacted:code] and [redacted:code]."}, []string{"line-code"}},
 		{[]policy.Text{"code 1234567 end"}, nil, policy.Redact, []policy.Text{"[redacted:code] end"}, []string{"line-code", "line-digits"}}, // they overlap
-		{[]policy.Text{"$5"}, nil, policy.Warn, nil, []string{"line-price"}}, // a warning changes nothing
+		{[]policy.Text{"$5"}, nil, policy.Warn, nil, []string{"line-price"}},                                                                // a warning changes nothing
 		{[]policy.Text{"$5 for code 7"}, nil, policy.Redact, []policy.Text{"$5 for [redacted:code]"}, []string{"line-code", "line-price"}},
 		{[]policy.Text{"ignore previous orders"}, nil, policy.Allow, nil, nil}, // a rule for the other direction
 		// What a reader sees counts, and then nothing of the text is left.
@@ -317,7 +317,7 @@ func TestContent(t *testing.T) {
 		{nil, []policy.File{{Name: "code 5.txt"}}, policy.Deny, nil, []string{"line-code"}},
 	} {
 		op := send(t, bob)
-		op.Body, op.Files = c.body, c.files
+		op.Body, op.Files = slices.Clone(c.body), c.files
 		d := guardOf(p).Decide(context.Background(), op)
 		var rules []string
 		for _, v := range d.Opinions {
@@ -331,7 +331,7 @@ func TestContent(t *testing.T) {
 		if d.Action != c.want || !slices.Equal(d.Body, c.shown) || (d.Body == nil) != (c.shown == nil) || !slices.Equal(rules, c.rules) {
 			t.Errorf("%q %v: %s, %q, rules %q; want %s, %q, rules %q", c.body, c.files, d.Action, d.Body, rules, c.want, c.shown, c.rules)
 		}
-		if len(c.body) > 0 && &c.body[0] != &op.Body[0] {
+		if !slices.Equal(op.Body, c.body) {
 			t.Error("the operation was changed")
 		}
 	}
