@@ -211,9 +211,10 @@ func (b *builder) folders() {
 		b.add(d)
 		return d
 	}
-	dir(w.Prefix, "root", "root", 0o755, "programs, root's alone to change").Hint = Hint(b.p.OS())
+	top := dir(w.Prefix, "root", "root", 0o755, "programs, root's alone to change")
+	top.Hint, top.Top = Hint(b.p.OS()), true
 	for _, p := range []string{w.Bin, w.Libexec, w.Tools, w.Share} {
-		dir(p, "root", "root", 0o755, "programs, root's alone to change").Hint = Hint(b.p.OS())
+		dir(p, "root", "root", 0o755, "programs, root's alone to change")
 	}
 	dir(w.Config, "root", user, 0o750, "the configuration: the gateway reads it, root writes it").Kept = true
 	dir(w.Secrets, "root", user, 0o750, "tokens: the gateway reads them, root writes them").Kept = true

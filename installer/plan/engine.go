@@ -78,6 +78,12 @@ func (e *Engine) Draft(ctx context.Context, h Header, steps []Step, old *Receipt
 	if old == nil {
 		old = &Receipt{}
 	}
+	for _, en := range old.Steps {
+		// Half understood, a receipt would be half carried on.
+		if _, err := e.decode(en); err != nil {
+			return nil, err
+		}
+	}
 	d.receipt.Created = old.Created
 	d.dirty = !sameHeader(old.Header, h)
 	wanted := make(map[[2]string]bool)

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -343,7 +344,7 @@ func (l *LinuxHost) CreateGroup(ctx context.Context, g Group) error {
 		return err
 	}
 	if err := l.change(ctx, groupadd, "--system", "--gid", number(g.GID), g.Name); err != nil {
-		return fmt.Errorf("create group %s: %w", g.Name, err)
+		return fmt.Errorf("create group %s: %w", g.Name, taken(err))
 	}
 	got, err := l.Group(ctx, g.Name)
 	if err != nil {
@@ -378,7 +379,7 @@ func (l *LinuxHost) CreateUser(ctx context.Context, u User) error {
 	err := l.change(ctx, useradd, "--system", "--uid", number(u.UID), "--gid", number(u.GID),
 		"--home-dir", u.Home, "--no-create-home", "--shell", u.Shell, "--comment", u.Gecos, u.Name)
 	if err != nil {
-		return fmt.Errorf("create user %s: %w", u.Name, err)
+		return fmt.Errorf("create user %s: %w", u.Name, taken(err))
 	}
 	got, err := l.User(ctx, u.Name)
 	if err != nil {
@@ -448,6 +449,15 @@ func (l *LinuxHost) readMember(ctx context.Context, group, user string, want boo
 		return fmt.Errorf("members of %s: %s was to be a member: %t, is: %t", group, user, want, !want)
 	}
 	return nil
+}
+
+// taken recognises exit 4 of useradd and groupadd: the id is not unique.
+func taken(err error) error {
+	var c *CommandError
+	if errors.As(err, &c) && c.Exit == 4 {
+		return fmt.Errorf("%w: %w", ErrTaken, err)
+	}
+	return err
 }
 
 func number(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

@@ -25,6 +25,10 @@ import (
 // ErrNotFound says that the system knows no such user, group or service.
 var ErrNotFound = errors.New("not found")
 
+// ErrTaken says that an id was given to somebody else since it was chosen.
+// Nothing was changed.
+var ErrTaken = errors.New("the id is taken")
+
 // ErrForeign says that this program only plans for that system.
 var ErrForeign = errors.New("this system can be planned for here, not changed")
 

@@ -19,13 +19,14 @@ type Dir struct {
 	Mode    Mode   `json:"mode"`
 	Tree    bool   `json:"tree,omitempty"` // whatever is in it is ours: it goes with it
 	Kept    bool   `json:"keep,omitempty"` // outlives an uninstall without purge, handed to root; else as Tree
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	// Adopt permits to use a folder that is there already and holds files;
 	// Hint is what to do when a folder above it is not root's alone. For the
 	// plan alone.
 	Adopt bool   `json:"-"`
 	Hint  string `json:"-"`
+	Top   bool   `json:"-"` // no folder above it is ours
 
 	machine
 	mem dirMemory
@@ -59,9 +60,12 @@ func (d *Dir) Recall(data json.RawMessage) error { return d.recallInto(data, &d.
 
 // Plan implements plan.Step.
 func (d *Dir) Plan(ctx context.Context) (plan.Change, error) {
-	if err := d.files().CheckParents(d.Path); err != nil {
-		var parent *platform.ParentError
-		if errors.As(err, &parent) && d.Hint != "" {
+	err := d.parents(d.Path)
+	if d.Top {
+		err = d.files().CheckParents(d.Path) // nothing of ours is above it
+	}
+	if err != nil {
+		if _, ok := errors.AsType[*platform.ParentError](err); ok && d.Hint != "" {
 			err = plan.WithHint(err, d.Hint)
 		}
 		return "", err

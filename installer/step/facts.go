@@ -21,7 +21,7 @@ type Facts struct {
 	Spool       string   `json:"spool"`
 	Clients     []string `json:"clients"`
 	Files       []string `json:"files"`
-	Purpose     string   `json:"purpose"`
+	Purpose     string   `json:"-"`
 
 	machine
 	mem fileMemory
@@ -95,7 +95,7 @@ func (f *Facts) file(ctx context.Context) (*File, error) {
 // Plan implements plan.Step. What it will say is not known before the rest is
 // installed, so whatever is there and not ours is in the way.
 func (f *Facts) Plan(ctx context.Context) (plan.Change, error) {
-	if err := f.files().CheckParents(f.Path); err != nil {
+	if err := f.parents(f.Path); err != nil {
 		return "", err
 	}
 	info, err := f.files().Lstat(f.Path)

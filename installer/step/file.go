@@ -29,7 +29,7 @@ type File struct {
 	// Edited says that a person may change the content: then it is never
 	// written over, and uninstall keeps it unless it purges.
 	Edited  bool   `json:"edited,omitempty"`
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	machine
 	mem fileMemory
@@ -78,7 +78,7 @@ func (f *File) sum() string {
 
 // Plan implements plan.Step.
 func (f *File) Plan(ctx context.Context) (plan.Change, error) {
-	if err := f.files().CheckParents(f.Path); err != nil {
+	if err := f.parents(f.Path); err != nil {
 		return "", err
 	}
 	info, err := f.files().Lstat(f.Path)

@@ -16,7 +16,7 @@ import (
 // the proof that it is ours.
 type Group struct {
 	Name    string `json:"name"`
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	// Expected are the only members that a group which is there already may
 	// have; Adopt permits to use it at all. Both matter to the plan alone.
@@ -120,7 +120,7 @@ func (g *Group) Apply(ctx context.Context) error {
 	if other, err := g.sys.GroupByID(ctx, g.mem.GID); err == nil {
 		return fmt.Errorf("gid %d was given to group %s meanwhile: %w", g.mem.GID, other.Name, plan.ErrAgain)
 	}
-	return g.sys.CreateGroup(ctx, platform.Group{Name: g.Name, GID: g.mem.GID})
+	return again(g.sys.CreateGroup(ctx, platform.Group{Name: g.Name, GID: g.mem.GID}))
 }
 
 func (g *Group) check(have platform.Group) error {

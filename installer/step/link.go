@@ -14,7 +14,7 @@ import (
 type Link struct {
 	Path    string `json:"path"`
 	Target  string `json:"target"`
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	machine
 	mem linkMemory
@@ -73,7 +73,7 @@ func (l *Link) ours() (bool, error) {
 
 // Plan implements plan.Step.
 func (l *Link) Plan(context.Context) (plan.Change, error) {
-	if err := l.files().CheckParents(l.Path); err != nil {
+	if err := l.parents(l.Path); err != nil {
 		return "", err
 	}
 	there, same, err := l.same()

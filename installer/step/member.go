@@ -14,7 +14,7 @@ import (
 type Member struct {
 	Group   string `json:"group"`
 	User    string `json:"user"`
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	machine
 }

@@ -21,7 +21,7 @@ type Service struct {
 	Inputs  []string `json:"inputs,omitempty"`
 	User    string   `json:"user"`   // whom it runs as; empty: root
 	Prefix  string   `json:"prefix"` // where its program is
-	Purpose string   `json:"purpose"`
+	Purpose string   `json:"-"`
 
 	machine
 	mem struct{}
@@ -183,7 +183,7 @@ func (s *Service) Revert(ctx context.Context) error {
 // theirs.
 type Reload struct {
 	Units   string `json:"units"` // folder
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	machine
 }

@@ -19,7 +19,7 @@ type Spool struct {
 	Client  string `json:"client"`
 	User    string `json:"user"` // the service user
 	Group   string `json:"group"`
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	machine
 	mem spoolMemory
@@ -54,7 +54,7 @@ func (s *Spool) Recall(data json.RawMessage) error { return s.recallInto(data, &
 
 // Plan implements plan.Step.
 func (s *Spool) Plan(ctx context.Context) (plan.Change, error) {
-	if err := s.files().CheckParents(s.Path); err != nil {
+	if err := s.parents(s.Path); err != nil {
 		return "", err
 	}
 	info, err := s.files().Lstat(s.Path)
@@ -85,7 +85,7 @@ func (s *Spool) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	private := client.GID != 0 && len(sharers) == 1 && sharers[0] == s.Client &&
+	private := group.Name == s.Client && client.GID != 0 && len(sharers) == 1 && sharers[0] == s.Client &&
 		!slices.ContainsFunc(group.Members, func(m string) bool { return m != s.Client })
 	s.mem = spoolMemory{List: !private, UID: client.UID, GID: client.GID}
 	return nil

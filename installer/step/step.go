@@ -84,6 +84,16 @@ func On(p platform.Platform, steps ...plan.Step) []plan.Step {
 	return steps
 }
 
+// parents checks, for a plan, the folders above something. Of what is ours they
+// are ours too, and their own steps set them right before it is touched.
+func (m *machine) parents(path string) error {
+	err := m.files().CheckParents(path)
+	if _, ok := errors.AsType[*platform.ParentError](err); ok && m.recalled {
+		return nil
+	}
+	return err
+}
+
 // recallInto reads a memory strictly: a receipt of another program is refused,
 // not half understood.
 func (m *machine) recallInto(data json.RawMessage, into any) error {
@@ -145,6 +155,14 @@ func (m *machine) ownerYet(ctx context.Context, user, group string, mode Mode) (
 		return o, false, nil
 	}
 	return o, err == nil, err
+}
+
+// again turns the loss of an id into another round of Prepare and Apply.
+func again(err error) error {
+	if errors.Is(err, platform.ErrTaken) {
+		return fmt.Errorf("%w: %w", plan.ErrAgain, err)
+	}
+	return err
 }
 
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

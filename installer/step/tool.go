@@ -20,7 +20,7 @@ type Tool struct {
 	Source  string `json:"source"`
 	Path    string `json:"path"`             // in the vault
 	SHA256  string `json:"sha256,omitempty"` // that a person expects; empty: none given
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	// Confirmed says that a person at a terminal answers for the origin. For
 	// the plan alone.
@@ -93,6 +93,9 @@ func CheckOrigin(f *platform.Files, source string) (real string, err error) {
 	case info.Mode&0o6000 != 0:
 		return "", fmt.Errorf("%s has set-id bits (mode %04o)", real, info.Mode)
 	}
+	if err := notScript(real, source); err != nil {
+		return "", err
+	}
 	if !info.RootOnly() {
 		return real, fmt.Errorf("%s belongs to uid %d and has mode %04o: %w", real, info.UID, info.Mode, ErrOrigin)
 	}
@@ -104,9 +107,19 @@ func CheckOrigin(f *platform.Files, source string) (real string, err error) {
 	return real, nil
 }
 
+// notScript refuses a script: its interpreter, and whatever it loads, would be
+// judged by nobody and could be anybody's to write.
+func notScript(file, called string) error {
+	head, err := platform.Head(file, 2)
+	if err == nil && string(head) == "#!" {
+		err = plan.WithHint(fmt.Errorf("%s is a script: what it runs is not in the vault", called), "import the program that it starts")
+	}
+	return err
+}
+
 // Plan implements plan.Step.
 func (t *Tool) Plan(context.Context) (plan.Change, error) {
-	if err := t.files().CheckParents(t.Path); err != nil {
+	if err := t.parents(t.Path); err != nil {
 		return "", err
 	}
 	info, err := t.files().Lstat(t.Path)
@@ -204,17 +217,7 @@ func (t *Tool) Apply(context.Context) error {
 		if sum != t.Sum() {
 			return fmt.Errorf("%s changed while it was copied: sha256 %s, it was %s", t.Source, sum, t.Sum())
 		}
-		head, err := platform.Head(staged, 4)
-		if err != nil {
-			return err
-		}
-		// An interpreter, and whatever the script loads, would be judged by
-		// nobody and could be anybody's to write.
-		if len(head) >= 2 && string(head[:2]) == "#!" {
-			return plan.WithHint(fmt.Errorf("%s is a script: what it runs is not in the vault", t.Source),
-				"import the program that it starts")
-		}
-		return nil
+		return notScript(staged, t.Source)
 	})
 	return err
 }

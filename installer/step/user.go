@@ -22,7 +22,7 @@ type User struct {
 	Home    string `json:"home"`  // made by a step of its own
 	Shell   string `json:"shell"`
 	Prefix  string `json:"prefix"` // what runs from here as this user is the gateway
-	Purpose string `json:"purpose"`
+	Purpose string `json:"-"`
 
 	// Of an account that is there already: may it be used, who must it not
 	// be, and which group may it be in beside its own. For the plan alone.
@@ -208,9 +208,9 @@ func (u *User) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return u.sys.CreateUser(ctx, platform.User{
+	return again(u.sys.CreateUser(ctx, platform.User{
 		Name: u.Name, UID: u.mem.UID, GID: gid, Gecos: platform.Marker, Home: u.Home, Shell: u.Shell,
-	})
+	}))
 }
 
 // check holds an account against the proof that we made it.

@@ -225,8 +225,11 @@ func (s *site) snapshot() map[string]string {
 			return err
 		}
 		rel, _ := filepath.Rel(s.root, path)
-		if rel == "dist" || rel == "systemd" {
+		switch rel {
+		case "dist", "systemd":
 			return fs.SkipDir
+		case "answers.yaml":
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
@@ -308,4 +311,99 @@ func TestInstallTwiceAndUninstall(t *testing.T) {
 		t.Errorf("the second uninstall: %s", r.stdout)
 	}
 	s.same("after the second uninstall", before)
+}
+
+// every says which of n kill points are tried: all of them when asked to, a
+// spread of them otherwise.
+func every(t *testing.T, n int) []int {
+	step := 1
+	if os.Getenv("CPTEST_KILL_ALL") != "1" {
+		step = max(1, n/12)
+	}
+	var points []int
+	offset := rand.IntN(step)
+	for i := 1 + offset; i <= n; i += step {
+		points = append(points, i)
+	}
+	if len(points) < n {
+		t.Logf("%d of %d kill points are tried; CPTEST_KILL_ALL=1 tries all", len(points), n)
+	}
+	return points
+}
+
+// actions counts what a run changes.
+func (s *site) actions(args ...string) int {
+	s.t.Helper()
+	trace := filepath.Join(s.t.TempDir(), "trace")
+	if r := s.setup([]string{"CPTEST_TRACE=" + trace}, args...); r.code != 0 {
+		s.t.Fatalf("%q: exit %d\n%s", args, r.code, r.stderr)
+	}
+	data, err := os.ReadFile(trace)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return bytes.Count(data, []byte("\n"))
+}
+
+func (s *site) killedAfter(n int, args ...string) {
+	s.t.Helper()
+	if r := s.setup([]string{"CPTEST_KILL=" + strconv.Itoa(n)}, args...); r.code != -1 {
+		s.t.Fatalf("%q was to be killed after %d changes: exit %d\n%s", args, n, r.code, r.stderr)
+	}
+}
+
+// TestKillMatrix kills the real program after its N-th change to the real
+// system, with SIGKILL, and then installs, repairs or uninstalls. The end is
+// always that of an undisturbed run.
+func TestKillMatrix(t *testing.T) {
+	s := newSite(t)
+	before := s.snapshot()
+	install := []string{"install", "--answers", s.answers}
+	total := s.actions(install...)
+	installed := s.snapshot()
+	undo := s.actions("uninstall", "--yes", "--purge")
+	s.same("after uninstall --purge", before)
+
+	tried, good := 0, 0
+	check := func(what string, want map[string]string) {
+		t.Helper()
+		tried++
+		if d := cmp.Diff(want, s.snapshot()); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+			return
+		}
+		good++
+	}
+	for _, n := range every(t, total) {
+		s.killedAfter(n, install...)
+		s.ok(install...)
+		check(fmt.Sprintf("install killed after %d, then install", n), installed)
+		s.purge()
+		check(fmt.Sprintf("install killed after %d, then install, then uninstall", n), before)
+
+		s.killedAfter(n, install...)
+		s.purge()
+		check(fmt.Sprintf("install killed after %d, then uninstall", n), before)
+
+		s.killedAfter(n, install...)
+		if r := s.setup(nil, "repair"); r.code == 0 {
+			check(fmt.Sprintf("install killed after %d, then repair", n), installed)
+		} else if !strings.Contains(r.stderr, "there is no receipt") {
+			t.Errorf("install killed after %d, then repair: exit %d\n%s", n, r.code, r.stderr)
+		}
+		s.purge()
+	}
+	for _, n := range every(t, undo) {
+		s.install()
+		s.killedAfter(n, "uninstall", "--yes", "--purge")
+		s.purge()
+		check(fmt.Sprintf("uninstall killed after %d, then uninstall", n), before)
+
+		s.install()
+		s.killedAfter(n, "uninstall", "--yes", "--purge")
+		s.install()
+		check(fmt.Sprintf("uninstall killed after %d, then install", n), installed)
+		s.purge()
+	}
+	t.Logf("kill matrix: %d/%d end states are those of an undisturbed run (%d changes to install, %d to uninstall)", good, tried, total, undo)
 }

@@ -310,11 +310,11 @@ func (a *app) tools(o *options, args []string) error {
 		for _, t := range all {
 			switch {
 			case t.Problem != "":
-				a.line("%s\tBAD\t%s", t.Name, t.Problem)
+				a.line("%s BAD: %s", t.Name, t.Problem)
 			case word == "check":
-				a.line("%s\tok\t%s", t.Name, t.Path)
+				a.line("%s ok %s", t.Name, t.Path)
 			default:
-				a.line("%s\t%s\t%s", t.Name, t.Path, t.SHA256)
+				a.line("%s %s %s", t.Name, t.Path, t.SHA256)
 			}
 		}
 	}

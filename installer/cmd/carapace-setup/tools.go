@@ -95,7 +95,7 @@ func (a *app) importTool(o *options, tool, path string) error {
 	if err := e.Apply(ctx, d); err != nil {
 		return err
 	}
-	a.line("%s\t%s\t%s", tool, m.sys.Paths().Tool(tool), sum)
+	a.line("%s %s %s", tool, m.sys.Paths().Tool(tool), sum)
 	return nil
 }
 
