@@ -467,10 +467,10 @@ func golist(t *testing.T, goos string, args ...string) []pkg {
 	return pkgs
 }
 
-// seen opens every folder of the module. What go list reads is not seen by
+// openFolders opens every folder of the module. What go list reads is not seen by
 // the test cache; what the test itself opens is. Without this a package that
 // came later would be judged by the cached verdict of before.
-var seen = sync.OnceValue(func() error {
+var openFolders = sync.OnceValue(func() error {
 	return filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && path != ".." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "dist") {
 			return filepath.SkipDir
@@ -481,7 +481,7 @@ var seen = sync.OnceValue(func() error {
 
 // runList runs go list in the root of the module.
 func runList(goos string, args ...string) ([]pkg, error) {
-	if err := seen(); err != nil {
+	if err := openFolders(); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("go", append([]string{"list"}, args...)...)
