@@ -98,3 +98,31 @@ func BenchmarkNote(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpen opens, and so verifies, a log of 100,000 records; divide by it.
+func BenchmarkOpen(b *testing.B) {
+	dir := filepath.Join(benchDir(b), "audit")
+	a, _, err := Open(dir, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range 100000 {
+		e := event("0123456789")
+		e.Kind = KindRead
+		if err := a.Note(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := a.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		a, _, err := Open(dir, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := a.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
