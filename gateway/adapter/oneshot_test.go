@@ -269,6 +269,9 @@ func TestOneShotRefusals(t *testing.T) {
 			if !errors.Is(err, channel.ErrNotStarted) {
 				t.Fatalf("got %v", err)
 			}
+			if c.name == "no folder" && !strings.Contains(err.Error(), "working folder") {
+				t.Errorf("got %v", err)
+			}
 			if strings.Contains(err.Error(), s.Dir) {
 				t.Errorf("the error names a path: %v", err)
 			}

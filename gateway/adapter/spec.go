@@ -109,6 +109,8 @@ func (s *Spec) environ() []string {
 	}, s.Env...)
 }
 
+var errFolder = errors.New("the tool's working folder cannot be used")
+
 // prepare makes the folder that TMPDIR names.
 func (s *Spec) prepare() error {
 	err := os.Mkdir(s.tmp(), 0o700)
@@ -118,7 +120,7 @@ func (s *Spec) prepare() error {
 	if info, statErr := os.Lstat(s.tmp()); statErr == nil && info.IsDir() {
 		return nil
 	}
-	return fmt.Errorf("working folder of the tool: %w", err)
+	return fmt.Errorf("%w: %w", errFolder, err)
 }
 
 // ours are the variables that environ sets itself.

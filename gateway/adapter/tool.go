@@ -163,6 +163,8 @@ func blame(err error) string {
 	switch {
 	case errors.As(err, &untrusted):
 		return "the tool is not trusted: " + untrusted.Why
+	case errors.Is(err, errFolder):
+		return errFolder.Error()
 	case errors.Is(err, fs.ErrNotExist):
 		return "the tool is not installed"
 	case errors.As(err, &errno):
