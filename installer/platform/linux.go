@@ -353,6 +353,16 @@ func (l *LinuxHost) CreateGroup(ctx context.Context, g Group) error {
 	if got.GID != g.GID || len(got.Members) != 0 {
 		return fmt.Errorf("create group %s: asked for gid %d, found gid %d with members %q", g.Name, g.GID, got.GID, got.Members)
 	}
+	// groupadd looks for the id before it takes its lock: two of them can give
+	// the same one. The second in the file gives way.
+	first, err := l.GroupByID(ctx, g.GID)
+	if err != nil {
+		return fmt.Errorf("create group %s: read back: %w", g.Name, err)
+	}
+	if first.Name != g.Name {
+		return errors.Join(fmt.Errorf("create group %s: gid %d is also that of %s: %w", g.Name, g.GID, first.Name, ErrTaken),
+			l.DeleteGroup(ctx, g.Name))
+	}
 	return nil
 }
 
@@ -388,6 +398,14 @@ func (l *LinuxHost) CreateUser(ctx context.Context, u User) error {
 	if got != u {
 		return fmt.Errorf("create user %s: asked for %+v, found %+v", u.Name, u, got)
 	}
+	first, err := l.UserByID(ctx, u.UID)
+	if err != nil {
+		return fmt.Errorf("create user %s: read back: %w", u.Name, err)
+	}
+	if first.Name != u.Name {
+		return errors.Join(fmt.Errorf("create user %s: uid %d is also that of %s: %w", u.Name, u.UID, first.Name, ErrTaken),
+			l.DeleteUser(ctx, u.Name, true))
+	}
 	locked, err := l.Locked(ctx, u.Name)
 	if err != nil {
 		return err
@@ -399,13 +417,13 @@ func (l *LinuxHost) CreateUser(ctx context.Context, u User) error {
 }
 
 // DeleteUser implements Accounts. None is no error. userdel takes a group of
-// the same name with it; that one is put back, because it is another step's.
-func (l *LinuxHost) DeleteUser(ctx context.Context, name string) error {
+// the same name with it; one that is to stay is put back.
+func (l *LinuxHost) DeleteUser(ctx context.Context, name string, keepGroup bool) error {
 	if _, err := l.User(ctx, name); err != nil {
 		return ignoreNotFound(err)
 	}
 	group, err := l.Group(ctx, name)
-	had := err == nil
+	had := err == nil && keepGroup
 	if ignoreNotFound(err) != nil {
 		return err
 	}

@@ -257,7 +257,7 @@ func (m *MacHost) DeleteGroup(context.Context, string) error { return ErrForeign
 func (m *MacHost) CreateUser(context.Context, User) error { return ErrForeign }
 
 // DeleteUser implements Accounts.
-func (m *MacHost) DeleteUser(context.Context, string) error { return ErrForeign }
+func (m *MacHost) DeleteUser(context.Context, string, bool) error { return ErrForeign }
 
 // AddMember implements Accounts.
 func (m *MacHost) AddMember(context.Context, string, string) error { return ErrForeign }

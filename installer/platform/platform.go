@@ -101,7 +101,9 @@ type Accounts interface {
 	CreateGroup(ctx context.Context, g Group) error
 	DeleteGroup(ctx context.Context, name string) error
 	CreateUser(ctx context.Context, u User) error // no password, no home folder
-	DeleteUser(ctx context.Context, name string) error
+	// DeleteUser removes the account alone. On Linux a group of the same name
+	// goes with it, unless keepGroup says that it is somebody else's.
+	DeleteUser(ctx context.Context, name string, keepGroup bool) error
 	AddMember(ctx context.Context, group, user string) error
 	RemoveMember(ctx context.Context, group, user string) error
 }

@@ -36,7 +36,8 @@ type User struct {
 }
 
 type userMemory struct {
-	UID uint32 `json:"uid"`
+	UID       uint32 `json:"uid"`
+	KeepGroup bool   `json:"keep_group,omitempty"` // the primary group was there before us
 }
 
 // Kind implements plan.Step.
@@ -66,6 +67,10 @@ func (u *User) Recall(data json.RawMessage) error { return u.recallInto(data, &u
 func (u *User) Plan(ctx context.Context) (plan.Change, error) {
 	have, err := u.sys.User(ctx, u.Name)
 	if errors.Is(err, platform.ErrNotFound) {
+		if !u.recalled {
+			_, err := u.sys.Group(ctx, u.Group)
+			u.mem.KeepGroup = err == nil
+		}
 		return plan.Make, nil
 	}
 	if err != nil {
@@ -298,5 +303,5 @@ func (u *User) Revert(ctx context.Context) error {
 	if err := u.Blocked(ctx); err != nil {
 		return err
 	}
-	return u.sys.DeleteUser(ctx, u.Name)
+	return u.sys.DeleteUser(ctx, u.Name, u.mem.KeepGroup)
 }
