@@ -150,6 +150,9 @@ func (o *options) flagSet(c command) *flag.FlagSet {
 // usageError is a wrong command line (64).
 type usageError struct{ error }
 
+// Unwrap keeps the hints in reach.
+func (e usageError) Unwrap() error { return e.error }
+
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // exitError ends with a code and says nothing more.
@@ -175,16 +178,14 @@ func (a *app) run(args []string) int {
 
 func (a *app) dispatch(args []string) error {
 	word := "install"
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		word, args = args[0], args[1:]
-	}
-	if len(args) > 0 && word == "install" {
-		switch args[0] {
-		case "-h", "-help", "--help":
-			fmt.Fprint(a.stdout, a.usage())
-			return nil
-		case "-version", "--version":
+	if len(args) > 0 {
+		switch first := args[0]; {
+		case first == "-h", first == "-help", first == "--help":
+			word = "help"
+		case first == "-version", first == "--version":
 			word, args = "version", args[1:]
+		case !strings.HasPrefix(first, "-"):
+			word, args = first, args[1:]
 		}
 	}
 	if word == "help" {
