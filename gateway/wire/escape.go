@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -49,6 +50,42 @@ func Escape(s string) string {
 		i += n
 	}
 	return b.String()
+}
+
+// EscapeJSON does the same for a JSON text, which stays one: what cannot be
+// seen becomes \u202e and the like. Nothing of the kind can stand outside a
+// string but the spaces, tabs and line ends between tokens, which are kept.
+func EscapeJSON(text []byte) []byte {
+	clean := true
+	for _, c := range text {
+		if c >= 0x7f || c < ' ' && c != '\n' && c != '\t' && c != '\r' {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return text
+	}
+	out := make([]byte, 0, len(text)+64)
+	unit := func(r rune) {
+		out = append(out, '\\', 'u')
+		out = append(out, strconv.FormatInt(0x10000|int64(r), 16)[1:]...)
+	}
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRune(text[i:])
+		switch {
+		case r == '\n', r == '\t', r == '\r', visible(r):
+			out = utf8.AppendRune(out, r) // invalid UTF-8 too: as U+FFFD
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			unit(high)
+			unit(low)
+		default:
+			unit(r)
+		}
+		i += n
+	}
+	return out
 }
 
 func hex2(b *strings.Builder, c byte) {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -71,4 +72,26 @@ func TestEscapeClean(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { Escape(s) }); n != 0 {
 		t.Errorf("clean text costs %v allocations", n)
 	}
+}
+
+// Escaped JSON means the same and holds nothing that cannot be seen.
+func TestEscapeJSON(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"a":"plain é 😀"}`:              `{"a":"plain é 😀"}`,
+		"{\n\t\"a\": 1\r\n}":             "{\n\t\"a\": 1\r\n}",
+		"\"\u202e\u009b\U000e0041\x7f\"": `"\u202e\u009b\udb40\udc41\u007f"`,
+		"\"\xff\"":                       "\"\ufffd\"",
+	} {
+		if got := string(EscapeJSON([]byte(in))); got != want {
+			t.Errorf("EscapeJSON(%q) = %q, want %q", in, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		want := rapid.String().Draw(t, "s")
+		raw, _ := json.Marshal(want)
+		var got string
+		if err := json.Unmarshal(EscapeJSON(raw), &got); err != nil || got != want {
+			t.Fatalf("%q became %q: %v", want, got, err)
+		}
+	})
 }
