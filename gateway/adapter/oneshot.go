@@ -69,6 +69,11 @@ func (o *OneShot) Run(ctx context.Context, c channel.Command) (channel.Reply, er
 	if ctx.Err() != nil {
 		return channel.Reply{}, notStarted(ctx.Err())
 	}
+	if c.Ready != nil {
+		if err := c.Ready(); err != nil {
+			return channel.Reply{}, notStarted(err)
+		}
+	}
 	pin := ""
 	if path == o.spec.Tool {
 		pin = o.spec.SHA256

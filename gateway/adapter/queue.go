@@ -13,7 +13,8 @@ const maxQueue = 64
 type call struct {
 	id     int64
 	line   []byte
-	answer chan answer // room for one, so that nobody waits for a caller who left
+	ready  func() error // channel.Command.Ready
+	answer chan answer  // room for one, so that nobody waits for a caller who left
 }
 
 type answer struct {

@@ -107,6 +107,7 @@ func (r *Resident) Run(ctx context.Context, c channel.Command) (channel.Reply, e
 	if err != nil {
 		return channel.Reply{}, notStarted(err)
 	}
+	q.ready = c.Ready
 	if err := r.enqueue(q); err != nil {
 		return channel.Reply{}, notStarted(err)
 	}

@@ -93,6 +93,13 @@ func (s *session) serve(ctx context.Context, q *queue) {
 // write gives a request to the child, and reports whether the child can be
 // given another. The caller holds a slot.
 func (s *session) write(c *call) bool {
+	if c.ready != nil {
+		if err := c.ready(); err != nil {
+			<-s.slots
+			c.reply(nil, notStarted(err))
+			return true
+		}
+	}
 	limit := s.spec.timeout()
 	s.mu.Lock()
 	if s.pending == nil {

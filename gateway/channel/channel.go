@@ -45,6 +45,12 @@ type Command struct {
 	Path    string   // absolute; empty means the channel's configured tool
 	Argv    []string // argv[0] included; nothing private may stand here: every user can read it
 	Stdin   []byte
+	// Ready is asked once, at the last moment before the tool sees anything of
+	// the command; with an error it never does, and Run returns that error
+	// and ErrNotStarted. A command can wait for its tool for as long as a
+	// request may take, and a person who locks the gateway means those too.
+	// Set by the daemon; nil: nothing is asked.
+	Ready func() error
 }
 
 // Reply is what a tool answered. Data is the result of a resident request

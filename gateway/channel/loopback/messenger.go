@@ -194,6 +194,11 @@ func (m *Messenger) Run(ctx context.Context, c channel.Command) (channel.Reply, 
 	if m.broken != nil {
 		return channel.Reply{}, fmt.Errorf("%w: %w", channel.ErrNotStarted, m.broken)
 	}
+	if c.Ready != nil {
+		if err := c.Ready(); err != nil {
+			return channel.Reply{}, fmt.Errorf("%w: %w", channel.ErrNotStarted, err)
+		}
+	}
 	var result any
 	switch c.Request.Method {
 	case "send":
