@@ -17,7 +17,6 @@ import (
 // what the client sees. It is deliberately one straight function: whoever
 // wants to know what happens to a message reads it from top to bottom.
 func (d *Daemon) operate(ctx context.Context, who wire.Identity, name string, call channel.Call) answer {
-	now := d.current.Load()
 	ch, ok := d.channels[name]
 	if !ok {
 		return refused(&channel.Refusal{Code: wire.CodeUnavailable, Reason: "no such channel", Hint: "carapacectl channels lists them"})
@@ -43,7 +42,9 @@ func (d *Daemon) operate(ctx context.Context, who wire.Identity, name string, ca
 		}
 	}
 
-	decision := now.guard.Decide(ctx, &op)
+	// Not before: a lookup can take as long as a request may, and a policy that
+	// was narrowed meanwhile is meant for this operation too.
+	decision := d.current.Load().guard.Decide(ctx, &op)
 	r.op, r.decision = op, decision
 	r.digest = d.digest(&op)
 	switch decision.Action {
@@ -61,7 +62,7 @@ func (d *Daemon) operate(ctx context.Context, who wire.Identity, name string, ca
 		return r.unclassified(op, err)
 	}
 	if !op.Verb.Effect() {
-		return r.read(ctx, now.guard, command)
+		return r.read(ctx, command)
 	}
 	return r.effect(ctx, command)
 }
@@ -140,6 +141,9 @@ func (r *run) hold(ctx context.Context) answer {
 		r.decision.Action = policy.Deny
 		return r.refuse()
 	}
+	// A client that hangs up must not part the row from its record.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.d.timeout())
+	defer cancel()
 	if err := r.d.outbox.Add(ctx, r.letter(journal.StateHeld)); err != nil {
 		r.d.log.Error("keep a held operation", "id", r.id, "error", err)
 		return r.render(channel.Result{Err: r.d.unrecorded(err)})
@@ -157,11 +161,18 @@ func (r *run) hold(ctx context.Context) answer {
 // first, the command is given to the tool once, and the outcome is recorded
 // whatever it is. A client that goes away does not undo what it asked for.
 func (r *run) effect(ctx context.Context, command channel.Command) answer {
-	if err := r.d.audit.Record(ctx, r.event(journal.KindIntent)); err != nil {
-		return r.render(channel.Result{Err: r.d.unrecorded(err)})
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.d.timeout())
 	defer cancel()
+	if err := r.d.audit.Record(ctx, r.event(journal.KindIntent)); err != nil {
+		if ctx.Err() != nil {
+			// The record may be there all the same; then it must not look
+			// like something of which nobody knows how it ended.
+			_, outcome := r.outcome(channel.Reply{}, channel.ErrNotStarted)
+			_ = r.d.audit.Note(outcome)
+		}
+		return r.render(channel.Result{Err: r.d.unrecorded(err)})
+	}
+	command.Ready = r.d.ready
 	reply, err := r.d.runner(r.op.Channel).Run(ctx, command)
 	result, outcome := r.outcome(reply, err)
 	if err := r.d.audit.Note(outcome); err != nil {
@@ -186,10 +197,14 @@ func (r *run) outcome(reply channel.Reply, err error) (channel.Result, journal.E
 	case errors.As(err, &tool):
 		code = wire.ExitFailed
 		e.Exit, e.Reason = &code, "the tool refused"
-		return channel.Result{Err: &channel.Refusal{Code: wire.CodeTool, Reason: tool.Text}}, e
+		return channel.Result{Err: toolRefusal(tool)}, e
 	case errors.Is(err, channel.ErrNotStarted):
 		code = wire.ExitUnavailable
 		e.Exit, e.Reason = &code, "not started"
+		if errors.Is(err, errLocked) {
+			told := policy.Verdict{Stage: policy.StageLock, Reason: errLocked.Error()}
+			return channel.Result{Err: &channel.Refusal{Code: codeOf(told), Reason: told.Reason, Hint: r.hint(told, r.id)}}, e
+		}
 		return channel.Result{Err: r.d.unavailable(r.op.Channel)}, e
 	default:
 		// The tool may have seen it. It is never sent again by us.
@@ -209,7 +224,7 @@ func (r *run) outcome(reply channel.Reply, err error) (channel.Result, journal.E
 
 // read runs an operation without an effect and shows the client what passed
 // the rules item by item.
-func (r *run) read(ctx context.Context, g *guard.Guard, command channel.Command) answer {
+func (r *run) read(ctx context.Context, command channel.Command) answer {
 	ctx, cancel := context.WithTimeout(ctx, r.d.timeout())
 	defer cancel()
 	reply, err := r.d.runner(r.op.Channel).Run(ctx, command)
@@ -218,8 +233,9 @@ func (r *run) read(ctx context.Context, g *guard.Guard, command channel.Command)
 	}
 	items, dropped, err := r.ch.Inbound(r.op, reply.Data)
 	if err != nil {
-		return r.unclassified(r.op, fmt.Errorf("read the answer of the tool: %w", err))
+		return r.unclassified(r.op, fmt.Errorf("read the answer of the tool: %v", err)) // without its chain: it is not about what the client said
 	}
+	g := r.d.current.Load().guard
 	shown := items[:0]
 	for _, item := range items {
 		item.Channel, item.Client, item.Direction = r.op.Channel, r.who.UID, policy.Inbound
@@ -260,6 +276,7 @@ func (r *run) unclassified(op policy.Operation, err error) answer {
 		usage     *channel.UsageError
 		forbidden *channel.NotPermittedError
 		tool      *channel.ToolError
+		params    *channel.ParamsError
 		result    channel.Result
 	)
 	switch {
@@ -271,13 +288,17 @@ func (r *run) unclassified(op policy.Operation, err error) answer {
 			Hint: "the owner can permit what the channel knows under commands.allow in config.yaml"}
 	case errors.As(err, &tool):
 		e.Rule, e.Reason = "tool", "the tool refused"
-		result.Err = &channel.Refusal{Code: wire.CodeTool, Reason: tool.Text}
+		result.Err = toolRefusal(tool)
 	case errors.Is(err, channel.ErrNotStarted), errors.Is(err, channel.ErrUnknown), errors.Is(err, context.DeadlineExceeded):
 		e.Rule, e.Reason = "tool", "not available"
 		result.Err = r.d.unavailable(r.ch.Name())
-	default:
+	case errors.As(err, &params):
 		e.Rule, e.Reason = "grammar", "not understood"
-		result.Err = &channel.Refusal{Code: wire.CodeInvalidParams, Reason: err.Error()}
+		result.Err = &channel.Refusal{Code: wire.CodeInvalidParams, Reason: params.What}
+	default:
+		// Whatever else went wrong may quote what nobody judged.
+		e.Rule, e.Reason = "tool", "the tool's answer was not understood"
+		result.Err = &channel.Refusal{Code: wire.CodeTool, Reason: e.Reason}
 	}
 	if err := r.d.audit.Note(e); err != nil {
 		return r.render(channel.Result{Err: r.d.unrecorded(err)})
@@ -290,7 +311,33 @@ func (r *run) unclassified(op policy.Operation, err error) answer {
 }
 
 func (r *run) render(result channel.Result) answer {
-	return answer{out: r.ch.Render(r.call, r.op, result), refusal: result.Err}
+	a := answer{out: r.ch.Render(r.call, r.op, result), refusal: result.Err}
+	if a.refusal == nil && r.call.Method != "" && a.out.Result == nil {
+		// The channel made nothing of the answer, and that is no success.
+		a.refusal = &channel.Refusal{Code: wire.CodeTool, Reason: "the tool's answer was not understood"}
+		if r.op.Verb.Effect() {
+			a.refusal.Reason += "; it is not known whether the message left"
+		}
+	}
+	return a
+}
+
+// toolRefusal is what a client hears of the tool's complaint. It may quote a
+// path, the address book or another conversation, so a client of our own
+// methods hears no more of it than a user of the tool's command line.
+func toolRefusal(e *channel.ToolError) *channel.Refusal {
+	return &channel.Refusal{Code: wire.CodeTool, Reason: channel.Scrub(e.Text)}
+}
+
+// errLocked is why a command that was permitted is not started.
+var errLocked = errors.New("the gateway is locked")
+
+// ready is asked at the last moment before a tool sees a command.
+func (d *Daemon) ready() error {
+	if locked, _ := d.lock.Locked(); locked {
+		return errLocked
+	}
+	return nil
 }
 
 // event starts the audit record of this run.
