@@ -23,6 +23,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/carapace-gateway/carapace/gateway/config"
 	"github.com/carapace-gateway/carapace/installer/plan"
@@ -358,11 +359,11 @@ func (s Settings) Config(vault map[string]string) ([]byte, error) {
 		c := s.Channels[name]
 		tool, ok := built[name]
 		switch {
+		case !slices.Contains(known, name):
+			return nil, plan.WithHint(fmt.Errorf("channel %q: there is no such channel", name), "there are: "+strings.Join(known, ", "))
 		case !ok && c.Enabled:
 			return nil, plan.WithHint(fmt.Errorf("channel %q: this version does not serve it", name),
-				fmt.Sprintf("it serves %v; enabled: false", Channels()))
-		case !ok && !slices.Contains(known, name):
-			return nil, fmt.Errorf("channel %q: there is no such channel", name)
+				"it serves "+strings.Join(Channels(), ", ")+"; for the others: enabled: false")
 		case !ok:
 			continue
 		case c.Enabled && tool != "" && vault[tool] == "":
