@@ -147,13 +147,22 @@ func (d *Daemon) queuePurge(ctx context.Context, c *wire.Conn, r *wire.Request) 
 	if err := d.recordAdmin(ctx, c, "queue.purge", p.ID); err != nil {
 		return nil, err
 	}
-	n, err := d.outbox.Purge(ctx, p.ID)
+	n, err := d.purge(ctx, p.ID)
 	if err != nil {
 		return nil, d.adminError("purge the queue", err)
 	}
 	return struct {
 		Purged int `json:"purged"`
 	}{n}, nil
+}
+
+// purge deletes letters for good: the next start must not take them for lost
+// ones, so it is noted first that they were there.
+func (d *Daemon) purge(ctx context.Context, id string) (int, error) {
+	if err := d.settle(ctx); err != nil {
+		return 0, err
+	}
+	return d.outbox.Purge(ctx, id)
 }
 
 func (d *Daemon) auditShow(ctx context.Context, _ *wire.Conn, r *wire.Request) (any, error) {

@@ -107,7 +107,7 @@ func (d *Daemon) resolve(ctx context.Context, ch channel.Channel, op policy.Oper
 func (r *run) refuse() answer {
 	id := r.id
 	if r.op.Verb.Effect() {
-		kept, err := r.d.outbox.Later(r.letter(journal.StateRefused))
+		kept, err := r.d.later(r.letter(journal.StateRefused))
 		if err != nil {
 			r.d.log.Error("keep a refused operation", "id", id, "error", err)
 		} else {
@@ -211,7 +211,7 @@ func (r *run) outcome(reply channel.Reply, err error) (channel.Result, journal.E
 		e.Kind, e.Reason = journal.KindInterrupted, "the tool did not answer"
 		l := r.letter(journal.StateInterrupted)
 		l.Reason = e.Reason
-		if _, kept := r.d.outbox.Later(l); kept != nil {
+		if _, kept := r.d.later(l); kept != nil {
 			r.d.log.Error("keep an interrupted operation", "id", r.id, "error", kept)
 		}
 		r.d.log.Warn("outcome unknown", "id", r.id, "channel", r.op.Channel, "error", err)

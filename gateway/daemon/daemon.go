@@ -66,6 +66,11 @@ type Daemon struct {
 
 	reloading sync.Mutex
 	count     counters
+
+	settling  sync.Mutex // one settle at a time; guards settled
+	settled   uint64     // what settledFile says
+	recovered bool       // recover has come to its end; set before anybody is served
+	unkept    atomic.Bool
 }
 
 // accepted is one configuration that is in force, with what was made of it.
@@ -133,16 +138,19 @@ func open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
-	d.outbox, err = journal.OpenOutbox(filepath.Join(o.State, "outbox.db"), outboxOptions(c, d.log))
-	if err != nil {
+	if err := d.openOutbox(c); err != nil {
 		return nil, fmt.Errorf("open the outbox: %w", err)
 	}
+	// The letters that a crash swallowed name their clients; nothing is served
+	// before install.
+	d.current.Store(next)
+	d.peersHashed = slices.Contains(c.Audit.HashFields, "peers")
 	if err := d.recover(ctx, recovery); err != nil {
 		return nil, fmt.Errorf("settle what the last run left: %w", err)
 	}
 
 	d.limiter = guard.NewLimiter(c.Policy)
-	if d.peersHashed = slices.Contains(c.Audit.HashFields, "peers"); d.peersHashed {
+	if d.peersHashed {
 		d.limiter.NamePeers(func(peer string) string { return d.audit.Digest("peer", peer) })
 	}
 	if err := d.restoreRates(); err != nil {
@@ -169,6 +177,11 @@ func (d *Daemon) close() {
 	}
 	d.mu.Unlock()
 	if d.outbox != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		if err := d.settle(ctx); err != nil {
+			d.log.Error("settle the outbox", "error", err)
+		}
+		cancel()
 		if err := d.outbox.Close(); err != nil {
 			d.log.Error("close the outbox", "error", err)
 		}
@@ -229,6 +242,8 @@ func (d *Daemon) serve(ctx context.Context) error {
 func (d *Daemon) housekeeping(ctx context.Context) {
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
 	hour := time.NewTicker(time.Hour)
 	defer hour.Stop()
 	for {
@@ -238,6 +253,10 @@ func (d *Daemon) housekeeping(ctx context.Context) {
 			return
 		case <-second.C:
 			d.noteAttempts()
+		case <-minute.C:
+			if err := d.settle(ctx); err != nil {
+				d.log.Error("settle the outbox", "error", err)
+			}
 		case <-hour.C:
 			if n, err := d.outbox.Expire(ctx, time.Now()); err != nil {
 				d.log.Error("let dead letters expire", "error", err)

@@ -2,9 +2,16 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/carapace-gateway/carapace/gateway/config"
 	"github.com/carapace-gateway/carapace/gateway/journal"
 	"github.com/carapace-gateway/carapace/gateway/policy"
 )
@@ -18,7 +25,16 @@ func (d *Daemon) recover(ctx context.Context, found *journal.Recovery) error {
 	}
 	for _, intent := range found.Unfinished {
 		e := intent
-		e.Kind, e.Reason, e.Time = journal.KindInterrupted, "the gateway stopped before the outcome was known", ""
+		e.Kind, e.Reason = journal.KindInterrupted, "the gateway stopped before the outcome was known"
+		if err := d.letterFor(ctx, e); err != nil {
+			return err
+		}
+		e.Time = ""
+		if d.peersHashed {
+			// They are hashes already, and a hash of a hash names nobody; the
+			// intent of the same id has them.
+			e.Peers = nil
+		}
 		if err := d.audit.Record(ctx, e); err != nil {
 			return fmt.Errorf("record an interrupted operation: %w", err)
 		}
@@ -37,33 +53,119 @@ func (d *Daemon) recover(ctx context.Context, found *journal.Recovery) error {
 			}
 		}
 	}
-	return d.missingLetters(ctx)
+	if err := d.missingLetters(ctx); err != nil {
+		return err
+	}
+	d.recovered = true
+	return d.settle(ctx)
 }
 
-// missingLetters walks the log back to the start record before the one just
-// written: only the last run can have left a record without its letter.
+// settledFile says how many records of the log, from the first, have had their
+// letters written. What became of those letters since (a person purged them,
+// newer ones took their place) is no business of a start: without this number
+// it would bring them back, without their words, and a client could make it
+// take hours by being refused often enough.
+const settledFile = "outbox.settled"
+
+// openOutbox opens the outbox. A new one, in place of none or of a damaged one,
+// has no letter yet, whatever the one before had.
+func (d *Daemon) openOutbox(c *config.Config) (err error) {
+	path := filepath.Join(d.opts.State, "outbox.db")
+	unsettle := func() error {
+		err := os.Remove(filepath.Join(d.opts.State, settledFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	before, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = unsettle()
+	}
+	if err != nil {
+		return err
+	}
+	if d.outbox, err = journal.OpenOutbox(path, outboxOptions(c, d.log)); err != nil {
+		return err
+	}
+	after, err := os.Lstat(path)
+	if err == nil && before != nil && !os.SameFile(before, after) {
+		err = unsettle()
+	}
+	return err
+}
+
+// missingLetters makes the letters of the records from the settled one on that
+// have none.
 func (d *Daemon) missingLetters(ctx context.Context) error {
 	const page = 256
-	starts := 0
-	for head, _ := d.audit.Head(); head > 0 && starts < 2; {
-		from := head - min(page, head)
-		events, err := d.audit.Read(from, int(head-from))
+	head, _ := d.audit.Head()
+	from := d.settledAt()
+	if from > head {
+		d.log.Warn("the outbox knows of more records than there are; all are looked at", "settled", from, "records", head)
+		from = 0
+	}
+	for {
+		events, err := d.audit.Read(from, page)
 		if err != nil {
 			return err
 		}
-		for i := len(events) - 1; i >= 0 && starts < 2; i-- {
-			e := events[i]
-			if e.Kind == journal.KindStart {
-				starts++
-				continue
-			}
+		if len(events) == 0 {
+			return nil
+		}
+		for _, e := range events {
 			if err := d.letterFor(ctx, e); err != nil {
 				return err
 			}
 		}
-		head = from
+		from += uint64(len(events))
 	}
+}
+
+// settledAt reads the number in settledFile. A file that is not there or makes
+// no sense means that every record is looked at.
+func (d *Daemon) settledAt() uint64 {
+	data, err := os.ReadFile(filepath.Join(d.opts.State, settledFile))
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// settle makes durable what the outbox has taken and writes down up to which
+// record that is everything. A letter is always taken before its record.
+func (d *Daemon) settle(ctx context.Context) error {
+	d.settling.Lock()
+	defer d.settling.Unlock()
+	head, _ := d.audit.Head()
+	if !d.recovered || d.unkept.Load() || head == d.settled {
+		return nil
+	}
+	if err := d.outbox.Flush(ctx); err != nil {
+		return err
+	}
+	if d.unkept.Load() {
+		return nil
+	}
+	if err := writeDurably(filepath.Join(d.opts.State, settledFile), []byte(strconv.FormatUint(head, 10)+"\n")); err != nil {
+		return fmt.Errorf("note that the outbox is complete: %w", err)
+	}
+	d.settled = head
 	return nil
+}
+
+// later gives a letter to the outbox. When it is not taken, the next start has
+// to make it from its record.
+func (d *Daemon) later(l journal.Letter) (string, error) {
+	id, err := d.outbox.Later(l)
+	if err != nil {
+		d.unkept.Store(true)
+	}
+	return id, err
 }
 
 // letterFor makes the letter of a record that should have one and has none.
@@ -96,7 +198,9 @@ func (d *Daemon) letterFor(ctx context.Context, e journal.Event) error {
 		l.ClientUID = *e.ClientUID
 		l.Client = d.clientName(*e.ClientUID)
 	}
-	return d.outbox.Add(ctx, l)
+	// In the background, because one sync for each would hold up the start.
+	_, err := d.later(l)
+	return err
 }
 
 // restoreRates rebuilds the rate limits from the last window of the log: a
