@@ -166,15 +166,27 @@ func TestTypedAhead(t *testing.T) {
 }
 
 func TestInterrupt(t *testing.T) {
-	terminals(t, func(t *testing.T, p *person, term *Terminal) {
-		go func() {
-			p.waits("Go on?")
-			p.typing("\x03")
-		}()
-		if _, err := term.Confirm("Go on?", "", true); !errors.Is(err, ErrInterrupted) {
-			t.Errorf("got %v, want ErrInterrupted", err)
-		}
-	})
+	for _, keys := range []string{"\x03", "\x04", "ye\x04", "ye\x03"} {
+		terminals(t, func(t *testing.T, p *person, term *Terminal) {
+			go func() {
+				p.waits("Go on?")
+				p.typing(keys)
+				p.waits("Name?")
+				p.typing(keys)
+				p.waits("Then?")
+				p.typing(keys)
+			}()
+			if _, err := term.Confirm("Go on?", "", true); !errors.Is(err, ErrInterrupted) {
+				t.Errorf("Confirm, %q: got %v, want ErrInterrupted", keys, err)
+			}
+			if _, err := term.Input("Name?", "", "x", nil); !errors.Is(err, ErrInterrupted) {
+				t.Errorf("Input, %q: got %v, want ErrInterrupted", keys, err)
+			}
+			if _, err := term.Choose("Then?", "", "yes", "no"); !errors.Is(err, ErrInterrupted) {
+				t.Errorf("Choose, %q: got %v, want ErrInterrupted", keys, err)
+			}
+		})
+	}
 }
 
 func TestNoTerminal(t *testing.T) {

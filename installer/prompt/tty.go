@@ -2,6 +2,7 @@ package prompt
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -19,11 +20,12 @@ import (
 // its line and throws the rest away, which loses what was typed ahead. input
 // and output stand between the two and mend both.
 
-// The question, and how long a terminal may take for its first answer: a slow
-// line across the world takes a third of that.
+// The question, how long a terminal may take for its first answer (a slow line
+// across the world takes a third of that), and how a terminal says the end.
 const (
 	whereIsCursor = "\x1b[6n"
 	patience      = 700 * time.Millisecond
+	endOfInput    = '\x04' // Ctrl-D
 )
 
 // input gives survey one line, or one answer of the terminal, at a time.
@@ -51,8 +53,17 @@ func (i *input) Read(p []byte) (int, error) {
 		}
 	}
 	chunk := i.typed
+	// Survey takes the end of the input for a bare return, which would be a
+	// yes that nobody said.
+	if chunk[0] == endOfInput {
+		i.typed = chunk[1:]
+		return 0, io.EOF
+	}
+	if end := bytes.IndexByte(chunk, endOfInput); end > 0 {
+		chunk = chunk[:end]
+	}
 	// Not beyond the line: what follows belongs to the next question.
-	if end := bytes.IndexAny(chunk, "\r\n\x03\x04"); end >= 0 {
+	if end := bytes.IndexAny(chunk, "\r\n\x03"); end >= 0 {
 		chunk = chunk[:end+1]
 	}
 	n := copy(p, chunk)

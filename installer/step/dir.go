@@ -44,7 +44,7 @@ func (*Dir) Kind() string { return "dir" }
 func (d *Dir) Key() string { return d.Path }
 
 // Title implements plan.Step.
-func (d *Dir) Title() string { return "make folder " + d.Path }
+func (d *Dir) Title() string { return "create folder " + d.Path }
 
 // Detail implements plan.Describer.
 func (d *Dir) Detail() string { return fmt.Sprintf("%s:%s %s", d.User, d.Group, d.Mode) }

@@ -38,7 +38,7 @@ func (*Spool) Kind() string { return "spool" }
 func (s *Spool) Key() string { return s.Path }
 
 // Title implements plan.Step.
-func (s *Spool) Title() string { return "make folder " + s.Path }
+func (s *Spool) Title() string { return "create folder " + s.Path }
 
 // Detail implements plan.Describer.
 func (s *Spool) Detail() string { return fmt.Sprintf("%s's, readable by %s alone", s.User, s.Client) }

@@ -71,6 +71,11 @@ func (a *app) settings(m *machine, o *options) (installer.Settings, error) {
 	if err != nil {
 		return s, err
 	}
+	if m.receipt == nil && a.base != nil {
+		if err := a.base(&s); err != nil {
+			return s, err
+		}
+	}
 	if o.answers != "" {
 		file, err := filepath.Abs(o.answers)
 		if err != nil {

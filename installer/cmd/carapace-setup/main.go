@@ -47,12 +47,13 @@ type app struct {
 	release               installer.Release
 
 	// Of tests alone: a folder before every path of the system, what is called
-	// after each change, what stands in for the service manager, and whether an
-	// installation ends without being tried out.
+	// after each change, what stands in for the service manager, whether an
+	// installation ends without being tried out, and other defaults.
 	root    string
 	mutated func(string)
 	manager func(*platform.LinuxHost)
 	untried bool
+	base    func(*installer.Settings) error
 }
 
 // command is one line of the command table.

@@ -43,6 +43,13 @@ func setup() int {
 			l.SystemdFlag, l.Systemctl = dir, dir+"/systemctl"
 		}
 	}
+	if file := os.Getenv("CPTEST_ASK"); file != "" {
+		a.base = func(s *installer.Settings) error {
+			answers, err := installer.ReadAnswers(file)
+			s.Merge(answers)
+			return err
+		}
+	}
 	kill, _ := strconv.Atoi(os.Getenv("CPTEST_KILL"))
 	signal := syscall.SIGKILL
 	if os.Getenv("CPTEST_KILL_BY") == "INT" {
