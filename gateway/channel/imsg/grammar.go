@@ -219,7 +219,10 @@ func (c command) take(given options, name string, rest []string) (int, error) {
 		for n < len(rest) && !isOption(rest[n]) {
 			n++
 		}
-		given[key] = append(append([]string{}, given[key]...), rest[:n]...)
+		if given[key] == nil {
+			given[key] = []string{}
+		}
+		given[key] = append(given[key], rest[:n]...)
 		return n, nil
 	case kindRefused:
 		return 0, &channel.NotPermittedError{What: "option --" + name}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -482,5 +483,23 @@ func TestLocal(t *testing.T) {
 	}
 	if _, ok := c.Local(channel.Call{Method: "send"}); ok {
 		t.Error("a method is answered as a command line")
+	}
+}
+
+// TestParseIsLinear: a client decides how often an option comes, and must not
+// decide how long the gateway copies.
+func TestParseIsLinear(t *testing.T) {
+	argv := []string{"imsg", "history", "--chat-id", "1"}
+	for range 20000 {
+		argv = append(argv, "--participants", "a")
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, _, err := parse(argv); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+		t.Errorf("%d MiB were allocated for %d words", n>>20, len(argv))
 	}
 }
