@@ -2,11 +2,13 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/carapace-gateway/carapace/gateway/channel"
@@ -104,22 +106,58 @@ func (d *Daemon) queueList(ctx context.Context, _ *wire.Conn, r *wire.Request) (
 	if p.Limit <= 0 || p.Limit > maxLetters {
 		p.Limit = maxLetters
 	}
-	if len(letters) > p.Limit {
-		letters = letters[:p.Limit]
-	}
 	for i := range letters {
 		letters[i].Body, letters[i].Operation = "", nil
 	}
-	if letters == nil {
-		letters = []journal.Letter{}
-	}
+	all := len(letters)
+	letters = d.pick(letters, p.Limit)
 	return struct {
 		Letters []journal.Letter `json:"letters"`
-	}{letters}, nil
+		Omitted int              `json:"omitted,omitempty"`
+	}{letters, all - len(letters)}, nil
 }
 
-// maxLetters keeps one answer below the message bound: a letter without its
-// body is a few hundred bytes.
+// pick chooses the letters of one answer and leaves them in their order. What
+// was merely refused gives way first: a client can be refused as often as it
+// likes, and must not push out of sight what waits for a person.
+func (d *Daemon) pick(letters []journal.Letter, limit int) []journal.Letter {
+	room := d.answerRoom()
+	take := make([]bool, len(letters))
+	for _, refused := range []bool{false, true} {
+		for i := range letters {
+			if (letters[i].State == journal.StateRefused) != refused || limit == 0 {
+				continue
+			}
+			if room -= sizeOf(letters[i]); room < 0 {
+				limit = 0
+				break
+			}
+			take[i] = true
+			limit--
+		}
+	}
+	picked := []journal.Letter{}
+	for i, l := range letters {
+		if take[i] {
+			picked = append(picked, l)
+		}
+	}
+	return picked
+}
+
+// answerRoom is how many bytes of an answer can be other than its frame.
+func (d *Daemon) answerRoom() int { return d.maxMessage - 4<<10 }
+
+// sizeOf is how long v is in an answer, at most.
+func sizeOf(v any) int {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return 0 // it will not be in the answer either
+	}
+	return len(b) + 1
+}
+
+// maxLetters is one answer, if it fits into a message.
 const maxLetters = 1000
 
 func (d *Daemon) queueShow(ctx context.Context, _ *wire.Conn, r *wire.Request) (any, error) {
@@ -134,6 +172,11 @@ func (d *Daemon) queueShow(ctx context.Context, _ *wire.Conn, r *wire.Request) (
 		return nil, d.adminError("show a dead letter", err)
 	}
 	l.Operation = nil
+	whole := len(l.Body)
+	for body := l.Body; sizeOf(l) > d.answerRoom() && body != ""; {
+		body = strings.ToValidUTF8(body[:len(body)/2], "")
+		l.Body = fmt.Sprintf("%s…[+%d bytes not shown]", body, whole-len(body))
+	}
 	return l, nil
 }
 
@@ -192,14 +235,30 @@ func (d *Daemon) auditShow(ctx context.Context, _ *wire.Conn, r *wire.Request) (
 	if records == nil {
 		records = []journal.Event{}
 	}
+	room, n := d.answerRoom(), 0
+	for n < len(records) {
+		i := n
+		if p.Tail > 0 { // the newest are wanted
+			i = len(records) - 1 - n
+		}
+		if room -= sizeOf(records[i]); room < 0 && n > 0 {
+			break
+		}
+		n++
+	}
+	if p.Tail > 0 {
+		p.From += uint64(len(records) - n)
+		records = records[len(records)-n:]
+	}
+	records = records[:n]
 	return struct {
 		Records []journal.Event `json:"records"`
 		Next    uint64          `json:"next"`
 	}{records, p.From + uint64(len(records))}, nil
 }
 
-// maxRecords is one page of the audit log: 500 records of about 1 KiB stay
-// below the message bound.
+// maxRecords is one page of the audit log, if it fits into a message: how long
+// a record is, clients have a say in.
 const maxRecords = 500
 
 func (d *Daemon) auditVerify(ctx context.Context, _ *wire.Conn, r *wire.Request) (any, error) {

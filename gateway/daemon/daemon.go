@@ -56,6 +56,7 @@ type Daemon struct {
 	// peersHashed says that the log shows keyed hashes in place of peers; fixed
 	// for the life of a daemon.
 	peersHashed bool
+	maxMessage  int // of the sockets; fixed for the life of a daemon too
 
 	// current is the accepted configuration; swapped whole by reload.
 	current atomic.Pointer[accepted]
@@ -161,6 +162,7 @@ func open(ctx context.Context, o Options) (_ *Daemon, err error) {
 
 	limits := wire.DefaultLimits()
 	limits.MaxMessage, limits.MaxConnections = c.Gateway.MaxMessage, c.Gateway.MaxConnections
+	d.maxMessage = limits.MaxMessage
 	if d.stage, err = wire.NewStage(filepath.Join(o.State, "staging"), limits); err != nil {
 		return nil, fmt.Errorf("make the staging folder: %w", err)
 	}

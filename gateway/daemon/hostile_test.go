@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -258,5 +259,65 @@ func TestJudgedByTheNewestPolicy(t *testing.T) {
 	}
 	if list, ok := a.out.Result.(channel.Conversations); !ok || len(list.Chats) != 0 {
 		t.Errorf("shown after the reload: %+v", a.out.Result)
+	}
+}
+
+// TestAdminPagesFit: however long a client makes what it is refused for, the
+// owner can read the queue and the log.
+func TestAdminPagesFit(t *testing.T) {
+	yaml := withIMessage + `gateway: {max_message: 512KiB}
+rate:
+  attempts: {requests: 1000000, per: 1s, burst: 1000000}
+content:
+  patterns:
+`
+	for i := range 100 {
+		yaml += fmt.Sprintf("    - {id: p%d, pattern: 'x', direction: outbound, action: block}\n", i)
+	}
+	b := newBench(t, yaml).start()
+	c, err := b.dial("gateway.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	long := strings.Repeat("a", 60) + "@" + strings.Repeat(strings.Repeat("b", 60)+".", 3) + "example"
+	held := wantCode(t, b.ask("gateway.sock", "channel.send", map[string]string{"channel": "imessage", "to": "+15550003333", "text": "a"}, nil), wire.CodeHeld)
+	for i := range 900 {
+		err := c.Call(context.Background(), "channel.send", map[string]string{"channel": "imessage", "to": fmt.Sprint(i, long), "text": "x"}, nil)
+		wantCode(t, err, wire.CodeHeld)
+	}
+	// Written raw, it is half as long as what the gateway writes.
+	raw := json.RawMessage(`{"channel":"imessage","to":"+15550002222","text":"` + strings.Repeat("\u2028", 150<<10) + `"}`)
+	last := wantCode(t, b.ask("gateway.sock", "channel.send", raw, nil), wire.CodeHeld)
+	letters := b.letters()
+	if len(letters) == 0 || letters[0].ID != last.Data.ID {
+		t.Errorf("%d letters, the newest is not the first", len(letters))
+	}
+	var few struct {
+		Letters []journal.Letter
+		Omitted int
+	}
+	if err := b.ask("admin.sock", "queue.list", map[string]int{"limit": 5}, &few); err != nil || len(few.Letters) != 5 || few.Letters[4].ID != held.Data.ID || few.Omitted == 0 {
+		t.Errorf("what waits for a person was pushed out of sight: %+v, %v", few, err)
+	}
+	var shown journal.Letter
+	if err := b.ask("admin.sock", "queue.show", map[string]string{"id": last.Data.ID}, &shown); err != nil {
+		t.Error(err)
+	} else if !strings.HasPrefix(shown.Body, "\u2028") || !strings.HasSuffix(shown.Body, "not shown]") {
+		t.Errorf("%d bytes of the body are shown, ending in %q", len(shown.Body), shown.Body[max(0, len(shown.Body)-40):])
+	}
+	var page struct {
+		Records []journal.Event
+		Next    uint64
+	}
+	for _, params := range []map[string]int{{"tail": 500}, {"from": 0}, {"from": 100, "limit": 500}} {
+		if err := b.ask("admin.sock", "audit.show", params, &page); err != nil {
+			t.Errorf("%v: %v", params, err)
+		} else if n := len(page.Records); n == 0 || page.Next != page.Records[n-1].Seq+1 {
+			t.Errorf("%v: %d records, next %d", params, n, page.Next)
+		}
+		if params["tail"] > 0 && page.Next < 901 {
+			t.Errorf("the tail ends at %d", page.Next)
+		}
 	}
 }
