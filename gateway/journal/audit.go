@@ -82,7 +82,7 @@ type state struct {
 
 // Open opens the log in dir, makes it when it is not there, verifies it whole,
 // and writes the record of the start. The time it takes grows with the log:
-// about a second for a million records.
+// one to two seconds for a million records.
 //
 // It refuses a folder or file that belongs to somebody else, a link in place
 // of a file, a log that another process has open (ErrLocked), and a log that

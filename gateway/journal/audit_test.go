@@ -506,9 +506,11 @@ func TestOpenRefusesFiles(t *testing.T) {
 		if err := os.Symlink(dir, dir+"2"); err != nil {
 			t.Fatal(err)
 		}
-		if a, _, err := Open(dir+"2", Options{}); err == nil {
-			a.Close()
-			t.Error("opened")
+		for _, link := range []string{dir + "2", dir + "2/"} {
+			if a, _, err := Open(link, Options{}); err == nil {
+				a.Close()
+				t.Errorf("%s opened", link)
+			}
 		}
 	})
 	t.Run("no folder above", func(t *testing.T) {

@@ -46,9 +46,10 @@ type folder struct {
 	wrap seam
 }
 
-// openFolder opens dir and checks whose it is. With make it is made when it is
-// not there, and closed to others when it is open to them.
+// openFolder opens dir and checks whose it is. With create it is made when
+// it is not there, and closed to others when it is open to them.
 func openFolder(dir string, create bool, wrap seam) (*folder, error) {
+	dir = filepath.Clean(dir) // "link/" would be followed
 	if create {
 		err := os.Mkdir(dir, 0o700)
 		if err == nil {

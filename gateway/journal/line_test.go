@@ -74,6 +74,36 @@ func TestLineRoundTrip(t *testing.T) {
 	})
 }
 
+// A field that is added to Event must be written too.
+func TestLineHasEveryField(t *testing.T) {
+	e := Event{}
+	v := reflect.ValueOf(&e).Elem()
+	for i := range v.NumField() {
+		f := v.Field(i)
+		switch {
+		case v.Type().Field(i).Name == "Time":
+			f.SetString("2026-01-02T03:04:05.000006Z")
+		case f.Kind() == reflect.String:
+			f.SetString("x" + v.Type().Field(i).Name)
+		case f.CanInt():
+			f.SetInt(int64(i + 1))
+		case f.CanUint():
+			f.SetUint(uint64(i + 1))
+		case f.Kind() == reflect.Slice:
+			f.Set(reflect.ValueOf([]string{v.Type().Field(i).Name}))
+		case f.Kind() == reflect.Pointer:
+			f.Set(reflect.New(f.Type().Elem()))
+		default:
+			t.Fatalf("what is a %s?", f.Type())
+		}
+	}
+	line := appendTail(appendHead(nil, e.Seq, e.Time), &e)
+	got, err := parseLine(line[:len(line)-1])
+	if err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("\ngot  %+v %v\nwant %+v", got, err, e)
+	}
+}
+
 func TestBounded(t *testing.T) {
 	long := strings.Repeat("x", 100000)
 	e, err := bounded(Event{Kind: Kind(long), ID: long, Reason: "é" + strings.Repeat("é", 300), Peers: make([]string, 1000), Opinions: []string{long}})

@@ -3,7 +3,9 @@ package journal
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"testing"
 
@@ -194,19 +196,8 @@ func TestKeysRefuse(t *testing.T) {
 // No file of checkpoints makes the reader fall over, and whatever it takes is
 // signed.
 func FuzzParseCheckpoints(f *testing.F) {
-	skey, vkey, err := note.GenerateKey(zeroReader{}, "carapace.audit/fuzz")
-	if err != nil {
-		f.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		f.Fatal(err)
-	}
-	v, err := note.NewVerifier(vkey)
-	if err != nil {
-		f.Fatal(err)
-	}
-	good := notesOf(f, &keys{signer: signer}, 0, 3, 8)
+	v := toySigner{}
+	good := notesOf(f, &keys{signer: v}, 0, 3, 8)
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add(append(bytes.Clone(good), "carapace.audit/fuzz\n9\n"...))
@@ -231,7 +222,17 @@ func FuzzParseCheckpoints(f *testing.F) {
 	})
 }
 
-// zeroReader makes a key that is the same in every run.
-type zeroReader struct{}
+// toySigner signs so cheaply, and always the same, that the fuzzer gets past it.
+type toySigner struct{}
 
-func (zeroReader) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+func (toySigner) Name() string    { return "carapace.audit/fuzz" }
+func (toySigner) KeyHash() uint32 { return 1 }
+
+func (toySigner) Sign(msg []byte) ([]byte, error) {
+	return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(msg)), nil
+}
+
+func (s toySigner) Verify(msg, sig []byte) bool {
+	want, _ := s.Sign(msg)
+	return bytes.Equal(want, sig)
+}

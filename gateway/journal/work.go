@@ -372,7 +372,7 @@ func (o *Outbox) lost(options OutboxOptions, p *op, err error) {
 	options.Log.Warn("letter not kept; the audit log has what happened", "id", p.letter, "error", err)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if key, ok := o.folded[p.letter]; ok && !errors.Is(err, ErrExists) {
+	if key, ok := o.folded[p.letter]; ok {
 		delete(o.folded, p.letter)
 		if o.folds[key] == p.letter {
 			delete(o.folds, key)
