@@ -29,7 +29,10 @@
 // A connection over a limit, or of a user who is not admitted, is answered
 // with one error line (id null) and closed, and no other connection notices.
 // Requests of one connection run concurrently, at most Limits.MaxInFlight of
-// them; past that the server stops reading until one has ended. The requests
+// them, and at most Limits.MaxRunPerUID of one user over all its connections;
+// past that the server stops reading until one has ended. A request counts
+// until its answer is written, so that a client that does not read cannot pile
+// up answers. The requests
 // file.open, file.data and file.close are carried out in the order in which
 // they stand. What a handler announces with Notify before it returns comes
 // before its answer.

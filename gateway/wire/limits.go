@@ -10,6 +10,7 @@ type Limits struct {
 	LineTimeout    time.Duration // from the first byte of a line to its newline
 	WriteTimeout   time.Duration // for a client to take one line that it is sent
 	MaxInFlight    int           // requests of one connection that run at once
+	MaxRunPerUID   int           // requests of one user that run, or whose answers are being written, at once
 	Drain          time.Duration // how long running requests may go on once Serve is told to end, before they are cancelled
 	FileBytes      int64         // staged bytes of one user at once, and so of one file
 	FileCount      int           // staged files of one user at once
@@ -26,6 +27,7 @@ func DefaultLimits() Limits {
 		LineTimeout:    10 * time.Second,
 		WriteTimeout:   30 * time.Second,
 		MaxInFlight:    16,
+		MaxRunPerUID:   32,
 		Drain:          5 * time.Second,
 		FileBytes:      128 << 20,
 		FileCount:      32,
@@ -49,6 +51,7 @@ func (l Limits) filled() Limits {
 		LineTimeout:    orDefault(l.LineTimeout, d.LineTimeout),
 		WriteTimeout:   orDefault(l.WriteTimeout, d.WriteTimeout),
 		MaxInFlight:    orDefault(l.MaxInFlight, d.MaxInFlight),
+		MaxRunPerUID:   orDefault(l.MaxRunPerUID, d.MaxRunPerUID),
 		Drain:          orDefault(l.Drain, d.Drain),
 		FileBytes:      orDefault(l.FileBytes, d.FileBytes),
 		FileCount:      orDefault(l.FileCount, d.FileCount),

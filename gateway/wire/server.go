@@ -62,6 +62,7 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 		stop:   ctx.Done(),
 		conns:  make(map[*Conn]struct{}),
 		perUID: make(map[uint32]int),
+		runs:   make(map[uint32]chan struct{}),
 	}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
@@ -96,6 +97,7 @@ type serving struct {
 	mu     sync.Mutex
 	conns  map[*Conn]struct{}
 	perUID map[uint32]int
+	runs   map[uint32]chan struct{} // one for each request of a user that runs
 }
 
 func (v *serving) accept(ctx context.Context, l *Listener) error {
@@ -177,7 +179,9 @@ func (v *serving) admit(c *Conn) *Error {
 			withHint("end programs that keep one open")
 	}
 	v.conns[c] = struct{}{}
-	v.perUID[c.id.UID]++
+	if v.perUID[c.id.UID]++; v.runs[c.id.UID] == nil {
+		v.runs[c.id.UID] = make(chan struct{}, v.lim.MaxRunPerUID)
+	}
 	return nil
 }
 
@@ -187,7 +191,15 @@ func (v *serving) leave(c *Conn) {
 	delete(v.conns, c)
 	if v.perUID[c.id.UID]--; v.perUID[c.id.UID] <= 0 {
 		delete(v.perUID, c.id.UID)
+		delete(v.runs, c.id.UID)
 	}
+}
+
+// runsOf returns what bounds the running requests of a user who is connected.
+func (v *serving) runsOf(uid uint32) chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.runs[uid]
 }
 
 func (v *serving) stopReading() {
@@ -214,7 +226,7 @@ func (v *serving) ended(d time.Duration) bool {
 // connection's place, only when its last request has ended: otherwise a client
 // could run any number by connecting again.
 func (v *serving) serve(c *Conn) {
-	f := &flow{serving: v, c: c, slots: make(chan struct{}, v.lim.MaxInFlight), ids: make(map[string]struct{})}
+	f := &flow{serving: v, c: c, slots: make(chan struct{}, v.lim.MaxInFlight), runs: v.runsOf(c.id.UID), ids: make(map[string]struct{})}
 	defer v.leave(c)
 	if v.Stage != nil {
 		c.files = v.Stage.Files(c.id.UID)
@@ -251,6 +263,7 @@ type flow struct {
 	c     *Conn
 	wg    sync.WaitGroup
 	slots chan struct{} // one for each request that runs
+	runs  chan struct{} // the same over all connections of the user
 
 	mu  sync.Mutex
 	ids map[string]struct{} // of the requests that run
@@ -312,12 +325,12 @@ func (f *flow) request(r *Request) error {
 	f.ids[key] = struct{}{}
 	f.mu.Unlock()
 	if twice {
-		<-f.slots
+		f.free()
 		f.answerError(nil, refusal(CodeInvalidRequest, "a request with this id is still running"))
 		return nil
 	}
 	f.wg.Go(func() {
-		defer func() { <-f.slots }()
+		defer f.free()
 		result, err := f.handle(r)
 		f.mu.Lock()
 		delete(f.ids, key)
@@ -330,8 +343,24 @@ func (f *flow) request(r *Request) error {
 // slot waits until another request may run. The connection is not read
 // meanwhile, so its loss has to be looked for.
 func (f *flow) slot() error {
+	if err := f.await(f.slots); err != nil {
+		return err
+	}
+	if err := f.await(f.runs); err != nil {
+		<-f.slots
+		return err
+	}
+	return nil
+}
+
+func (f *flow) free() {
+	<-f.runs
+	<-f.slots
+}
+
+func (f *flow) await(slots chan struct{}) error {
 	select {
-	case f.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	default:
 	}
@@ -340,7 +369,7 @@ func (f *flow) slot() error {
 	defer tick.Stop()
 	for {
 		select {
-		case f.slots <- struct{}{}:
+		case slots <- struct{}{}:
 			return nil
 		case <-tick.C:
 			if f.c.gone() {

@@ -447,6 +447,44 @@ func TestInFlight(t *testing.T) {
 	}
 }
 
+// TestInFlightOfOneUser: what one user has running is bounded over all its
+// connections, and so is what it makes the gateway hold in memory.
+func TestInFlightOfOneUser(t *testing.T) {
+	var running, most atomic.Int32
+	release := make(chan struct{})
+	path := serve(t, &Server{
+		Limits: Limits{MaxInFlight: 3, MaxRunPerUID: 4},
+		Handler: HandlerFunc(func(ctx context.Context, c *Conn, r *Request) (any, error) {
+			n := running.Add(1)
+			defer running.Add(-1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			<-release
+			return nil, nil
+		}),
+	})
+	var all []*raw
+	for range 5 {
+		r := rawDial(t, path)
+		for i := range 6 {
+			r.say(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"x"}`+"\n", i))
+		}
+		all = append(all, r)
+	}
+	eventually(t, func() bool { return running.Load() == 4 })
+	close(release)
+	for _, r := range all {
+		for range 6 {
+			if _, code, m := r.hear(); code != 0 {
+				t.Fatal(code, m)
+			}
+		}
+	}
+	if most.Load() != 4 {
+		t.Errorf("%d requests ran at once", most.Load())
+	}
+}
+
 func TestSameIDTwice(t *testing.T) {
 	path := serve(t, &Server{})
 	r := rawDial(t, path)
