@@ -105,7 +105,7 @@ func open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		o.read = config.Load
 	}
 	if o.clients == nil {
-		o.clients = func(names []string) map[uint32]string { return clientsOf(names, o.Log) }
+		o.clients = func(names []string) map[uint32]string { return clientsOf(names, uint32(os.Geteuid()), o.Log) }
 	}
 	d := &Daemon{opts: o, log: o.Log, started: time.Now(), uid: uint32(os.Geteuid()),
 		runners: map[string]channel.Runner{}, tools: map[string]string{}}
@@ -314,8 +314,9 @@ func (d *Daemon) clientName(uid uint32) string {
 
 // clientsOf resolves the names of the configuration. A name that the system
 // does not know is left out and said: it must not keep the others from being
-// served.
-func clientsOf(names []string, log *slog.Logger) map[uint32]string {
+// served. So are root, and the service user: its tools are told things by
+// strangers, and must not be able to write messages of their own.
+func clientsOf(names []string, service uint32, log *slog.Logger) map[uint32]string {
 	clients := make(map[uint32]string, len(names))
 	for _, name := range names {
 		u, err := user.Lookup(name)
@@ -324,7 +325,7 @@ func clientsOf(names []string, log *slog.Logger) map[uint32]string {
 			continue
 		}
 		uid, err := strconv.ParseUint(u.Uid, 10, 32)
-		if err != nil || uid == 0 {
+		if err != nil || uid == 0 || uint32(uid) == service {
 			log.Warn("a client of the configuration cannot be served", "client", name)
 			continue
 		}

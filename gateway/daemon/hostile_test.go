@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/user"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -319,5 +322,40 @@ content:
 		if params["tail"] > 0 && page.Next < 901 {
 			t.Errorf("the tail ends at %d", page.Next)
 		}
+	}
+}
+
+// TestNoLongerAClient: a connection that outlives its user's place among the
+// clients can do nothing more, not even leave files.
+func TestNoLongerAClient(t *testing.T) {
+	d, _, _ := opened(t, withIMessage, nil)
+	gone := wire.Identity{UID: 54321}
+	for _, m := range []string{"file.open", "file.data", "file.close"} {
+		if err := d.allowAttempt(gone, m); err == nil {
+			t.Errorf("%s by somebody who is no client", m)
+		}
+		if err := d.allowAttempt(me(), m); err != nil {
+			t.Errorf("%s by a client: %v", m, err)
+		}
+	}
+}
+
+// TestServiceUserIsNoClient: the tools run as the service user, and what they
+// are told by strangers must not write messages of its own.
+func TestServiceUserIsNoClient(t *testing.T) {
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip("there is no user nobody here")
+	}
+	uid, err := strconv.ParseUint(nobody.Uid, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	if got := clientsOf([]string{"root", "nobody"}, uint32(uid), log); len(got) != 0 {
+		t.Errorf("clients = %v", got)
+	}
+	if got := clientsOf([]string{"nobody"}, uint32(uid)+1, log); len(got) != 1 {
+		t.Errorf("clients = %v", got)
 	}
 }
