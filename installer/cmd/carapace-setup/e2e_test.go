@@ -52,16 +52,7 @@ func newSite(t *testing.T) *site {
 		service: "cptest" + suffix + "s", group: "cptest" + suffix + "g", client: "cptest" + suffix + "c",
 	}
 	s.dist, s.prefix = s.root+"/dist", s.root+"/usr/local/carapace"
-	t.Cleanup(func() {
-		for _, cmd := range [][]string{
-			{"userdel", s.service}, {"userdel", s.client}, {"groupdel", s.group}, {"groupdel", s.service}, {"groupdel", s.client},
-		} {
-			exec.Command("/usr/sbin/"+cmd[0], cmd[1:]...).Run() // not there is what we want
-		}
-		if err := os.RemoveAll(s.root); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(s.remove)
 	for _, dir := range []string{"dist", "usr/local", "etc/systemd/system", "etc/profile.d", "var/lib", "var/spool", "run"} {
 		if err := os.MkdirAll(filepath.Join(s.root, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -84,7 +75,29 @@ allow:
 start: false
 `)
 	s.env = []string{"CPTEST_UNTRIED=1"}
+	// Other tests choose ids at the same time, from the top of the usual range.
+	from := 200 + 10*rand.IntN(50)
+	s.write("login.defs", fmt.Sprintf("UID_MIN 1000\nSYS_UID_MIN %d\nSYS_UID_MAX %d\nSYS_GID_MIN %d\nSYS_GID_MAX %d\n", from, from+9, from, from+9), 0o644)
 	return s
+}
+
+// remove takes away what is left of the site, whatever state a test left it in.
+func (s *site) remove() {
+	for _, del := range [][2]string{
+		{"userdel", s.service}, {"userdel", s.client}, {"groupdel", s.group}, {"groupdel", s.service}, {"groupdel", s.client},
+	} {
+		db := map[string]string{"userdel": "passwd", "groupdel": "group"}[del[0]]
+		there := func() bool { return exec.Command("/usr/bin/getent", db, del[1]).Run() == nil }
+		for tries := 0; there() && tries < 100; tries++ {
+			if out, err := exec.Command("/usr/sbin/"+del[0], del[1]).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("cannot lock")) {
+				s.t.Errorf("%s %s: %v\n%s", del[0], del[1], err, out)
+				break
+			}
+		}
+	}
+	if err := os.RemoveAll(s.root); err != nil {
+		s.t.Error(err)
+	}
 }
 
 func (s *site) write(name, content string, mode fs.FileMode) {
@@ -128,7 +141,8 @@ type result struct {
 
 func (s *site) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asSetup+"=1", "CPTEST_ROOT="+s.root, "CPTEST_DIST="+s.dist, "SUDO_USER=")
+	cmd.Env = append(os.Environ(), asSetup+"=1", "CPTEST_ROOT="+s.root, "CPTEST_DIST="+s.dist, "SUDO_USER=",
+		"CPTEST_LOGIN_DEFS="+s.path("login.defs"))
 	cmd.Env = append(cmd.Env, s.env...)
 	return cmd
 }

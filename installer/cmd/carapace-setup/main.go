@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -47,13 +48,15 @@ type app struct {
 	release               installer.Release
 
 	// Of tests alone: a folder before every path of the system, what is called
-	// after each change, what stands in for the service manager, whether an
-	// installation ends without being tried out, and other defaults.
+	// after each change, a system with another service manager and other ranges
+	// of ids, whether an installation ends without being tried out, and other
+	// defaults.
 	root    string
 	mutated func(string)
 	manager func(*platform.LinuxHost)
 	untried bool
 	base    func(*installer.Settings) error
+	patient time.Duration // how long a started gateway is waited for; 0: 30 s
 }
 
 // command is one line of the command table.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -38,10 +39,11 @@ func setup() int {
 	if v := os.Getenv("CPTEST_VERSION"); v != "" {
 		a.release.Version = v
 	}
-	if dir := os.Getenv("CPTEST_SYSTEMD"); dir != "" {
-		a.manager = func(l *platform.LinuxHost) {
+	a.manager = func(l *platform.LinuxHost) {
+		if dir := os.Getenv("CPTEST_SYSTEMD"); dir != "" {
 			l.SystemdFlag, l.Systemctl = dir, dir+"/systemctl"
 		}
+		l.LoginDefs = os.Getenv("CPTEST_LOGIN_DEFS")
 	}
 	if file := os.Getenv("CPTEST_ASK"); file != "" {
 		a.base = func(s *installer.Settings) error {
@@ -49,6 +51,9 @@ func setup() int {
 			s.Merge(answers)
 			return err
 		}
+	}
+	if v := os.Getenv("CPTEST_PATIENCE"); v != "" {
+		a.patient, _ = time.ParseDuration(v)
 	}
 	kill, _ := strconv.Atoi(os.Getenv("CPTEST_KILL"))
 	signal := syscall.SIGKILL

@@ -242,7 +242,11 @@ func (a *app) summary(m *machine, s installer.Settings, d *plan.Draft, outcome s
 // await waits, 30 s at most, until somebody listens at the socket. Who it is
 // and what he says is for the probes.
 func (a *app) await(socket string) {
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	limit := 30 * time.Second
+	if a.patient > 0 {
+		limit = a.patient
+	}
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if c, err := net.DialTimeout("unix", socket, time.Second); err == nil {
 			c.Close()
 			return
