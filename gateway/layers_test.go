@@ -82,15 +82,17 @@ var layers = map[string]layer{
 		tests: []string{"gateway/..."},
 	},
 	"gateway/cmd/carapaced": {
-		// config for --check, which must work without a daemon
-		uses:  []string{"gateway/daemon", "gateway/config", "gateway/wire"},
+		// config for --check, which must work without a daemon; ctl/offline
+		// because this executable links what that needs anyway
+		uses:  []string{"gateway/daemon", "gateway/config", "gateway/wire", "gateway/ctl/offline"},
 		tests: []string{"gateway/..."},
 	},
-	"gateway/cmd/carapacectl": {
-		uses: []string{"gateway/wire", "gateway/config", "gateway/policy", "gateway/guard",
-			"gateway/channel", "gateway/channel/all", "gateway/journal"},
-		tests: []string{"gateway/..."},
-	},
+	// carapacectl is started for every ping: it links the wire and nothing
+	// that makes tables when it starts.
+	"gateway/ctl":             {uses: []string{"gateway/wire"}},
+	"gateway/cmd/carapacectl": {uses: []string{"gateway/ctl", "gateway/wire"}, tests: []string{"gateway/..."}},
+	"gateway/ctl/offline": {uses: []string{"gateway/ctl", "gateway/wire", "gateway/config", "gateway/policy", "gateway/guard",
+		"gateway/channel", "gateway/channel/all", "gateway/journal"}},
 	"gateway/cmd/carapace-imsg-helper": {uses: []string{"gateway/wire"}},
 
 	// Parts of tests that are packages because several tests share them. No
@@ -323,9 +325,10 @@ var processStarters = map[string][]string{
 
 // TestNoOtherWayToStart shows that who may not import os/exec does not start
 // processes by other means. The shim may replace itself: as "openclaw" it
-// becomes the real program, in the account that called it.
+// becomes the real program, in the account that called it. So may carapacectl:
+// by its other half.
 func TestNoOtherWayToStart(t *testing.T) {
-	may := append([]string{"shims", "shims/cmd/carapace-shim"}, childMakers...)
+	may := append([]string{"shims", "shims/cmd/carapace-shim", "gateway/cmd/carapacectl"}, childMakers...)
 	for _, p := range listed(t, "linux") {
 		if matches(p.rel, may) {
 			continue

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -387,6 +388,18 @@ func TestUnreachable(t *testing.T) {
 		if !ok || u.Exit() != ExitUnavailable || u.Socket != path || !strings.Contains(u.Hint(), "not running") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Facts that cannot be read are another matter than a socket that is closed.
+func TestUnreadableFacts(t *testing.T) {
+	u, ok := errors.AsType[*UnreachableError](notInstalled(&os.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}))
+	if !ok || u.Exit() != ExitUnavailable || strings.Contains(u.Hint(), "carapace-clients") {
+		t.Errorf("%v: exit %d, hint %s", u, u.Exit(), u.Hint())
+	}
+	u = &UnreachableError{Err: os.NewSyscallError("connect", syscall.EACCES)}
+	if u.Exit() != ExitNotPermitted || !strings.Contains(u.Hint(), "carapace-clients") {
+		t.Errorf("%v: exit %d, hint %s", u, u.Exit(), u.Hint())
 	}
 }
 

@@ -50,6 +50,9 @@ func (e *UnreachableError) Exit() int {
 }
 
 func (e *UnreachableError) forbidden() bool {
+	if errors.Is(e.Err, ErrNotInstalled) { // facts that cannot be read are no facts
+		return false
+	}
 	return errors.Is(e.Err, unix.EACCES) || errors.Is(e.Err, unix.EPERM)
 }
 

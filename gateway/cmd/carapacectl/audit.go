@@ -10,9 +10,30 @@ import (
 	"strings"
 	"time"
 
-	"github.com/carapace-gateway/carapace/gateway/journal"
+	"github.com/carapace-gateway/carapace/gateway/ctl"
 	"github.com/carapace-gateway/carapace/gateway/wire"
 )
+
+// record is an audit record (interface §9), as far as it is shown.
+type record struct {
+	Seq       uint64
+	Time      string
+	Kind      string
+	ID        string
+	ClientUID *uint32 `json:"client_uid"`
+	PID       int32
+	Channel   string
+	Direction string
+	Verb      string
+	Command   string
+	Peers     []string
+	Verdict   string
+	Rule      string
+	Reason    string
+	Exit      *int
+	Count     int
+	Digest    string
+}
 
 // page is one answer to audit.show.
 type page struct {
@@ -26,35 +47,35 @@ const pageSize = 500
 // between is how often audit tail -f looks for more.
 const between = 500 * time.Millisecond
 
-func auditTailCommand() command {
-	return command{
-		name: "audit tail", args: "[-f] [-n N] [--json]",
-		about: "the last records of the audit log; -f waits for more",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
+func (a *app) auditTailCommand() ctl.Command {
+	return ctl.Command{
+		Name: "audit tail", Args: "[-f] [-n N] [--json]",
+		About: "the last records of the audit log; -f waits for more",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
 			follow := fs.Bool("f", false, "wait for more")
 			n := fs.Int("n", 20, "how many records to begin with, at most 500")
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				if err := noArguments("audit tail", words); err != nil {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
+				if err := ctl.NoArguments("audit tail", words); err != nil {
 					return err
 				}
 				if *n < 0 || *n > pageSize {
-					return usagef("audit tail", "-n is from 0 to %d", pageSize)
+					return ctl.Usagef("audit tail", "-n is from 0 to %d", pageSize)
 				}
 				var p page
-				if err := e.askAdmin(ctx, "audit.show", map[string]int{"tail": max(*n, 1)}, &p); err != nil {
+				if err := a.askAdmin(ctx, e, "audit.show", map[string]int{"tail": max(*n, 1)}, &p); err != nil {
 					return err
 				}
 				if *n == 0 {
 					p.Records = nil
 				}
-				if err := e.printRecords(p.Records, *asJSON); err != nil {
+				if err := printRecords(e, p.Records, *asJSON); err != nil {
 					return err
 				}
 				if !*follow {
 					return nil
 				}
-				return e.follow(ctx, p.Next, *asJSON)
+				return a.follow(ctx, e, p.Next, *asJSON)
 			}
 		},
 	}
@@ -62,20 +83,20 @@ func auditTailCommand() command {
 
 // follow prints records from next on until it is interrupted. A gateway that
 // restarts is waited for: the numbers of the records go on.
-func (e *env) follow(ctx context.Context, next uint64, asJSON bool) error {
+func (a *app) follow(ctx context.Context, e *ctl.Env, next uint64, asJSON bool) error {
 	away := false
 	for {
-		if err := e.out.Flush(); err != nil {
-			return fmt.Errorf("write the output: %w", err)
+		if err := e.Flush(); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(between):
 		}
-		err := e.pages(ctx, next, 0, func(p page) error {
+		err := a.pages(ctx, e, next, 0, func(p page) error {
 			next = p.Next
-			return e.printRecords(p.Records, asJSON)
+			return printRecords(e, p.Records, asJSON)
 		})
 		if ctx.Err() != nil {
 			return nil
@@ -88,15 +109,15 @@ func (e *env) follow(ctx context.Context, next uint64, asJSON bool) error {
 			return err
 		case !away:
 			away = true
-			e.say("the gateway is away; waiting for it", "")
+			e.Say("the gateway is away; waiting for it")
 		}
 	}
 }
 
 // pages asks for records from a number on, at most limit of them (0: all there
 // are), and hands them on page by page.
-func (e *env) pages(ctx context.Context, from uint64, limit int, each func(page) error) error {
-	c, err := e.dialAdmin(ctx)
+func (a *app) pages(ctx context.Context, e *ctl.Env, from uint64, limit int, each func(page) error) error {
+	c, err := a.dialAdmin(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -125,23 +146,23 @@ func (e *env) pages(ctx context.Context, from uint64, limit int, each func(page)
 	return nil
 }
 
-func auditShowCommand() command {
-	return command{
-		name: "audit show", args: "[--from SEQ] [--limit N] [--json]",
-		about: "the records of the audit log, oldest first",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
+func (a *app) auditShowCommand() ctl.Command {
+	return ctl.Command{
+		Name: "audit show", Args: "[--from SEQ] [--limit N] [--json]",
+		About: "the records of the audit log, oldest first",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
 			from := fs.Uint64("from", 0, "number of the first record")
 			limit := fs.Int("limit", 0, "how many records; 0: all")
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				if err := noArguments("audit show", words); err != nil {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
+				if err := ctl.NoArguments("audit show", words); err != nil {
 					return err
 				}
 				if *limit < 0 {
-					return usagef("audit show", "--limit is not negative")
+					return ctl.Usagef("audit show", "--limit is not negative")
 				}
-				return e.pages(ctx, *from, *limit, func(p page) error {
-					return e.printRecords(p.Records, *asJSON)
+				return a.pages(ctx, e, *from, *limit, func(p page) error {
+					return printRecords(e, p.Records, *asJSON)
 				})
 			}
 		},
@@ -149,27 +170,27 @@ func auditShowCommand() command {
 }
 
 // printRecords prints records one a line.
-func (e *env) printRecords(records []json.RawMessage, asJSON bool) error {
+func printRecords(e *ctl.Env, records []json.RawMessage, asJSON bool) error {
 	for _, raw := range records {
 		if asJSON {
-			if err := e.json(raw); err != nil {
+			if err := e.JSON(raw); err != nil {
 				return err
 			}
 			continue
 		}
-		var r journal.Event
+		var r record
 		if err := json.Unmarshal(raw, &r); err != nil {
 			return fmt.Errorf("the gateway's answer: %w", err)
 		}
-		e.printf("%s\n", recordLine(r))
+		e.Printf("%s\n", recordLine(r))
 	}
 	return nil
 }
 
 // recordLine is one record for a person: what and when first, then whatever it
 // has, named where it would not be known by its look.
-func recordLine(r journal.Event) string {
-	words := []string{strconv.FormatUint(r.Seq, 10), r.Time, string(r.Kind)}
+func recordLine(r record) string {
+	words := []string{strconv.FormatUint(r.Seq, 10), r.Time, r.Kind}
 	add := func(name, value string) {
 		if value == "" {
 			return
@@ -207,57 +228,15 @@ func recordLine(r journal.Event) string {
 	return strings.Join(words, " ")
 }
 
-func auditVerifyCommand() command {
-	return command{
-		name: "audit verify", args: "[DIR] [--json]",
-		about: "is every record what was written?",
-		more: `Without DIR the gateway verifies the log that it has open. With DIR the log
-there is verified, with no gateway; a copy of it will do.`,
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				var v verified
-				var err error
-				switch len(words) {
-				case 0:
-					err = e.askAdmin(ctx, "audit.verify", struct{}{}, &v)
-					if w, ok := errors.AsType[*wire.Error](err); ok && w.Code == wire.CodeInternal {
-						err = &failure{wire.ExitFailed, []string{w.Message}, w.Hint()}
-					}
-				case 1:
-					v, err = verifyFolder(words[0])
-				default:
-					return usagef("audit verify", "audit verify takes one DIR, or none")
-				}
-				if err != nil {
-					if f, ok := errors.AsType[*failure](err); ok && *asJSON {
-						if err := e.json(verified{Error: f.Error()}); err != nil {
-							return err
-						}
-					}
-					return err
-				}
-				if *asJSON {
-					return e.json(v)
-				}
-				e.printf("ok: %d records, head %s\n", v.Records, v.Head)
-				return nil
-			}
-		},
+// auditVerify asks the gateway about its own log, and the other half of this
+// program about a folder.
+func (a *app) auditVerify(ctx context.Context, e *ctl.Env, dir string) (v ctl.Verified, err error) {
+	if dir != "" {
+		return v, a.handOver(e)
 	}
-}
-
-type verified struct {
-	OK      bool   `json:"ok"`
-	Records uint64 `json:"records"`
-	Head    string `json:"head"`
-	Error   string `json:"error,omitempty"`
-}
-
-func verifyFolder(dir string) (verified, error) {
-	report, err := journal.Verify(dir)
-	if err != nil {
-		return verified{}, &failure{wire.ExitFailed, []string{err.Error()}, ""}
+	err = a.askAdmin(ctx, e, "audit.verify", struct{}{}, &v)
+	if w, ok := errors.AsType[*wire.Error](err); ok && w.Code == wire.CodeInternal {
+		err = &ctl.Failure{Code: wire.ExitFailed, Lines: []string{w.Message}, Hint: w.Hint()}
 	}
-	return verified{OK: true, Records: report.Records, Head: report.Head}, nil
+	return v, err
 }

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"strings"
 
+	"github.com/carapace-gateway/carapace/gateway/ctl"
 	"github.com/carapace-gateway/carapace/gateway/wire"
 )
 
@@ -18,27 +18,27 @@ type channelPeers struct {
 	Inbound  []string `json:"inbound"`
 }
 
-func channelsCommand() command {
-	return command{
-		name: "channels", args: "[--json]",
-		about: "the channels; a client also sees whom it may write to and hear from",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				if err := noArguments("channels", words); err != nil {
+func (a *app) channelsCommand() ctl.Command {
+	return ctl.Command{
+		Name: "channels", Args: "[--json]",
+		About: "the channels; a client also sees whom it may write to and hear from",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
+				if err := ctl.NoArguments("channels", words); err != nil {
 					return err
 				}
-				if _, owner, err := e.owner(); err == nil && owner {
-					return e.ownersChannels(ctx, *asJSON)
+				if _, owner, err := a.owner(e); err == nil && owner {
+					return a.ownersChannels(ctx, e, *asJSON)
 				}
-				return e.clientsChannels(ctx, *asJSON)
+				return a.clientsChannels(ctx, e, *asJSON)
 			}
 		},
 	}
 }
 
-func (e *env) ownersChannels(ctx context.Context, asJSON bool) error {
-	raw, s, err := e.status(ctx)
+func (a *app) ownersChannels(ctx context.Context, e *ctl.Env, asJSON bool) error {
+	raw, s, err := a.status(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (e *env) ownersChannels(ctx context.Context, asJSON bool) error {
 		if err := json.Unmarshal(raw, &part); err != nil {
 			return fmt.Errorf("the gateway's answer: %w", err)
 		}
-		return e.json(part.Channels)
+		return e.JSON(part.Channels)
 	}
 	rows := make([][]string, 0, len(s.Channels))
 	for _, c := range s.Channels {
@@ -57,12 +57,12 @@ func (e *env) ownersChannels(ctx context.Context, asJSON bool) error {
 		}
 		rows = append(rows, row)
 	}
-	e.table(rows)
+	e.Table(rows)
 	return nil
 }
 
-func (e *env) clientsChannels(ctx context.Context, asJSON bool) error {
-	o, err := e.discover()
+func (a *app) clientsChannels(ctx context.Context, e *ctl.Env, asJSON bool) error {
+	o, err := a.discover()
 	if err != nil {
 		return err
 	}
@@ -84,24 +84,12 @@ func (e *env) clientsChannels(ctx context.Context, asJSON bool) error {
 		all = append(all, p)
 	}
 	if asJSON {
-		return e.json(all)
+		return e.JSON(all)
 	}
 	rows := make([][]string, 0, len(all))
 	for _, p := range all {
-		rows = append(rows, []string{p.Name, p.State, "to " + people(p.Outbound), "from " + people(p.Inbound)})
+		rows = append(rows, []string{p.Name, p.State, "to " + ctl.People(p.Outbound), "from " + ctl.People(p.Inbound)})
 	}
-	e.table(rows)
+	e.Table(rows)
 	return nil
-}
-
-// people names the entries of a list. A star is how the gateway says that it is
-// not a list of people.
-func people(list []string) string {
-	switch {
-	case len(list) == 0:
-		return "nobody"
-	case len(list) == 1 && list[0] == "*":
-		return "anybody"
-	}
-	return strings.Join(list, ", ")
 }

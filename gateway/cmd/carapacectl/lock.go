@@ -6,53 +6,55 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+
+	"github.com/carapace-gateway/carapace/gateway/ctl"
 )
 
-func lockCommand() command {
-	return command{
-		name: "lock", args: "[REASON] [--json]",
-		about: "refuse everything at once, until unlock, across restarts",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				return e.setLock(ctx, "lock", map[string]string{"reason": strings.Join(words, " ")}, *asJSON)
+func (a *app) lockCommand() ctl.Command {
+	return ctl.Command{
+		Name: "lock", Args: "[REASON] [--json]",
+		About: "refuse everything at once, until unlock, across restarts",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
+				return a.setLock(ctx, e, "lock", map[string]string{"reason": strings.Join(words, " ")}, *asJSON)
 			}
 		},
 	}
 }
 
-func unlockCommand() command {
-	return command{
-		name: "unlock", args: "[--json]",
-		about: "let the policy decide again",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				if err := noArguments("unlock", words); err != nil {
+func (a *app) unlockCommand() ctl.Command {
+	return ctl.Command{
+		Name: "unlock", Args: "[--json]",
+		About: "let the policy decide again",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
+				if err := ctl.NoArguments("unlock", words); err != nil {
 					return err
 				}
-				return e.setLock(ctx, "unlock", struct{}{}, *asJSON)
+				return a.setLock(ctx, e, "unlock", struct{}{}, *asJSON)
 			}
 		},
 	}
 }
 
-func (e *env) setLock(ctx context.Context, method string, params any, asJSON bool) error {
+func (a *app) setLock(ctx context.Context, e *ctl.Env, method string, params any, asJSON bool) error {
 	var raw json.RawMessage
-	if err := e.askAdmin(ctx, method, params, &raw); err != nil {
+	if err := a.askAdmin(ctx, e, method, params, &raw); err != nil {
 		return err
 	}
 	if asJSON {
-		return e.json(raw)
+		return e.JSON(raw)
 	}
 	var answer struct{ Locked bool }
 	if err := json.Unmarshal(raw, &answer); err != nil {
 		return fmt.Errorf("the gateway's answer: %w", err)
 	}
 	if answer.Locked {
-		e.printf("locked\n")
+		e.Printf("locked\n")
 	} else {
-		e.printf("not locked\n")
+		e.Printf("not locked\n")
 	}
 	return nil
 }

@@ -18,11 +18,20 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/carapace-gateway/carapace/gateway/ctl"
+	"github.com/carapace-gateway/carapace/gateway/ctl/offline"
 	"github.com/carapace-gateway/carapace/gateway/wire"
 )
 
+// TestMain is also both halves of the program, as which the test binary is
+// linked into an installation of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){program: main})
+	testscript.Main(m, map[string]func(){
+		ctl.Program: main,
+		"carapaced": func() {
+			os.Exit(offline.Run(context.Background(), os.Args[2:], os.Stdin, os.Stdout, os.Stderr, os.Geteuid()))
+		},
+	})
 }
 
 // stranger is a user that no account has.
@@ -70,18 +79,22 @@ func install(env *testscript.Env) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	bin := filepath.Join(dir, "bin")
-	share := filepath.Join(dir, "share")
-	if err := errors.Join(os.Mkdir(bin, 0o755), os.Mkdir(share, 0o755)); err != nil {
+	exe, err := os.Executable()
+	if err != nil {
 		return err
 	}
-	exe, err := os.Executable()
-	if err == nil {
-		if err = os.Link(exe, filepath.Join(bin, program)); err != nil {
-			err = copyFile(exe, filepath.Join(bin, program))
+	bin := filepath.Join(dir, "bin")
+	for _, path := range []string{filepath.Join(bin, ctl.Program), filepath.Join(dir, "libexec", "carapaced")} {
+		if err := openFolder(filepath.Dir(path)); err != nil {
+			return err
+		}
+		if os.Link(exe, path) != nil { // another file system
+			if err := copyFile(exe, path); err != nil {
+				return err
+			}
 		}
 	}
-	if err != nil {
+	if err := openFolder(filepath.Join(dir, "share")); err != nil {
 		return err
 	}
 	w := &world{dir}
@@ -89,6 +102,12 @@ func install(env *testscript.Env) error {
 	env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 	env.Setenv("INST", dir)
 	return w.facts(os.Geteuid())
+}
+
+// openFolder makes a folder that everybody can read, whatever the umask is: a
+// gateway that starts in a script beside this one changes it for a moment.
+func openFolder(path string) error {
+	return errors.Join(os.Mkdir(path, 0o755), os.Chmod(path, 0o755))
 }
 
 func copyFile(from, to string) error {
@@ -102,7 +121,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return errors.Join(err, out.Close(), os.Chmod(to, 0o755))
 }
 
 func (w *world) clientSocket() string { return filepath.Join(w.dir, "g.sock") }
@@ -115,7 +134,8 @@ func (w *world) facts(uid int) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(w.dir, "share", "install.json"), b, 0o644)
+	path := filepath.Join(w.dir, "share", "install.json")
+	return errors.Join(os.WriteFile(path, b, 0o644), os.Chmod(path, 0o644))
 }
 
 func factsCmd(ts *testscript.TestScript, neg bool, args []string) {
@@ -293,7 +313,8 @@ func TestFollow(t *testing.T) {
 	ended := make(chan int, 1)
 	var stderr strings.Builder
 	go func() {
-		ended <- run(ctx, &env{args: []string{"audit", "tail", "-f", "-n", "1"}, stdout: w, stderr: &stderr, uid: os.Geteuid(), discoverAdmin: admin})
+		a := &app{discoverAdmin: admin}
+		ended <- ctl.Run(ctx, &ctl.Env{Args: []string{"audit", "tail", "-f", "-n", "1"}, Stdout: w, Stderr: &stderr, UID: os.Geteuid()}, a.commands())
 		w.Close()
 	}()
 	lines := bufio.NewScanner(r)
@@ -325,5 +346,47 @@ func TestFollow(t *testing.T) {
 	}
 	if got := stderr.String(); got != "carapacectl: the gateway is away; waiting for it\n" {
 		t.Errorf("stderr: %q", got)
+	}
+}
+
+func TestRecordLine(t *testing.T) {
+	uid := uint32(0)
+	exit := 0
+	for want, r := range map[string]record{
+		"0 t start": {Time: "t", Kind: "start"},
+		`3 t intent loopback outbound send command=send peers=a,b verdict=allow exit=0 uid=0`: {Seq: 3, Time: "t", Kind: "intent",
+			Channel: "loopback", Direction: "outbound", Verb: "send", Command: "send", Peers: []string{"a", "b"}, Verdict: "allow", ClientUID: &uid, Exit: &exit},
+		`1 t admin rule="lock: verdict=allow" reason="a \"b\"\nc"`: {Seq: 1, Time: "t", Kind: "admin", Rule: "lock: verdict=allow", Reason: "a \"b\"\nc"},
+	} {
+		if got := recordLine(r); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+func TestOtherHalf(t *testing.T) {
+	for exe, want := range map[string]string{
+		"/usr/local/carapace/bin/carapacectl": "/usr/local/carapace/libexec/carapaced",
+		"/src/dist/carapacectl":               "/src/dist/carapaced",
+	} {
+		if got := otherHalf(exe); got != want {
+			t.Errorf("%s: %s", exe, got)
+		}
+	}
+}
+
+// Every command can be found by its name, has help, and is in the table once.
+func TestTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range (&app{}).commands() {
+		if seen[c.Name] || c.About == "" {
+			t.Errorf("%s stands twice, or says nothing", c.Name)
+		}
+		seen[c.Name] = true
+		var out, stderr strings.Builder
+		e := &ctl.Env{Args: append([]string{"help"}, strings.Fields(c.Name)...), Stdout: &out, Stderr: &stderr}
+		if code := ctl.Run(context.Background(), e, (&app{}).commands()); code != 0 || !strings.HasPrefix(out.String(), "usage: carapacectl "+c.Name) {
+			t.Errorf("%s: exit %d, %s%s", c.Name, code, out.String(), stderr.String())
+		}
 	}
 }

@@ -8,39 +8,45 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/carapace-gateway/carapace/gateway/journal"
+	"github.com/carapace-gateway/carapace/gateway/ctl"
 )
 
-func queueListCommand() command {
-	return command{
-		name: "queue list", args: "[--json]",
-		about: "what was held, refused or interrupted, newest first",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				if err := noArguments("queue list", words); err != nil {
+// letter is a dead letter (interface §9).
+type letter struct {
+	ID, Time, Channel, Direction, Verb, Peer, Reason, Rule, State, Client, Digest, Body string
+	Count                                                                               int
+}
+
+func (a *app) queueListCommand() ctl.Command {
+	return ctl.Command{
+		Name: "queue list", Args: "[--json]",
+		About: "what was held, refused or interrupted, newest first",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
+				if err := ctl.NoArguments("queue list", words); err != nil {
 					return err
 				}
 				var answer struct{ Letters json.RawMessage }
-				if err := e.askAdmin(ctx, "queue.list", struct{}{}, &answer); err != nil {
+				if err := a.askAdmin(ctx, e, "queue.list", struct{}{}, &answer); err != nil {
 					return err
 				}
 				if *asJSON {
-					return e.json(answer.Letters)
+					return e.JSON(answer.Letters)
 				}
-				var letters []journal.Letter
+				var letters []letter
 				if err := json.Unmarshal(answer.Letters, &letters); err != nil {
 					return fmt.Errorf("the gateway's answer: %w", err)
 				}
 				if len(letters) == 0 {
-					e.say("the queue is empty", "")
+					e.Say("the queue is empty")
 					return nil
 				}
 				rows := [][]string{{"ID", "TIME", "STATE", "CHANNEL", "PEER", "CLIENT", "COUNT", "REASON"}}
 				for _, l := range letters {
-					rows = append(rows, []string{l.ID, seconds(l.Time), string(l.State), l.Channel, l.Peer, l.Client, strconv.Itoa(l.Count), l.Reason})
+					rows = append(rows, []string{l.ID, seconds(l.Time), l.State, l.Channel, l.Peer, l.Client, strconv.Itoa(l.Count), l.Reason})
 				}
-				e.table(rows)
+				e.Table(rows)
 				return nil
 			}
 		},
@@ -55,85 +61,85 @@ func seconds(t string) string {
 	return t
 }
 
-func queueShowCommand() command {
-	return command{
-		name: "queue show", args: "ID [--json]",
-		about: "one dead letter with its body; the beginning of an id is enough",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
+func (a *app) queueShowCommand() ctl.Command {
+	return ctl.Command{
+		Name: "queue show", Args: "ID [--json]",
+		About: "one dead letter with its body; the beginning of an id is enough",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
 				if len(words) != 1 {
-					return usagef("queue show", "queue show needs one ID")
+					return ctl.Usagef("queue show", "queue show needs one ID")
 				}
 				var raw json.RawMessage
-				if err := e.askAdmin(ctx, "queue.show", map[string]string{"id": words[0]}, &raw); err != nil {
+				if err := a.askAdmin(ctx, e, "queue.show", map[string]string{"id": words[0]}, &raw); err != nil {
 					return err
 				}
 				if *asJSON {
-					return e.json(raw)
+					return e.JSON(raw)
 				}
-				var l journal.Letter
+				var l letter
 				if err := json.Unmarshal(raw, &l); err != nil {
 					return fmt.Errorf("the gateway's answer: %w", err)
 				}
-				e.printLetter(l)
+				printLetter(e, l)
 				return nil
 			}
 		},
 	}
 }
 
-func (e *env) printLetter(l journal.Letter) {
+func printLetter(e *ctl.Env, l letter) {
 	for _, row := range [][2]string{
-		{"id", l.ID}, {"time", l.Time}, {"state", string(l.State)}, {"channel", l.Channel}, {"direction", l.Direction},
+		{"id", l.ID}, {"time", l.Time}, {"state", l.State}, {"channel", l.Channel}, {"direction", l.Direction},
 		{"verb", l.Verb}, {"peer", l.Peer}, {"client", l.Client}, {"reason", l.Reason}, {"rule", l.Rule},
 		{"count", strconv.Itoa(l.Count)}, {"digest", l.Digest},
 	} {
 		if row[1] != "" {
-			e.printf("%-10s%s\n", row[0], row[1])
+			e.Printf("%-10s%s\n", row[0], row[1])
 		}
 	}
 	if l.Body == "" {
-		e.printf("%-10s%s\n", "body", "(not kept)")
+		e.Printf("%-10s%s\n", "body", "(not kept)")
 		return
 	}
 	// Each line begins with the name of the field, so that no line of the
 	// message can pass for a line of ours.
 	for line := range strings.SplitSeq(l.Body, "\n") {
-		e.printf("%-10s%s\n", "body", line)
+		e.Printf("%-10s%s\n", "body", line)
 	}
 }
 
-func queuePurgeCommand() command {
-	return command{
-		name: "queue purge", args: "[ID] [--json]",
-		about: "delete one dead letter, or all that wait for nobody",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
+func (a *app) queuePurgeCommand() ctl.Command {
+	return ctl.Command{
+		Name: "queue purge", Args: "[ID] [--json]",
+		About: "delete one dead letter, or all that wait for nobody",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
 				params := map[string]string{}
 				switch len(words) {
 				case 0:
 				case 1:
 					if words[0] == "" { // not the same as no id at all
-						return usagef("queue purge", "the ID is empty")
+						return ctl.Usagef("queue purge", "the ID is empty")
 					}
 					params["id"] = words[0]
 				default:
-					return usagef("queue purge", "queue purge takes one ID, or none")
+					return ctl.Usagef("queue purge", "queue purge takes one ID, or none")
 				}
 				var raw json.RawMessage
-				if err := e.askAdmin(ctx, "queue.purge", params, &raw); err != nil {
+				if err := a.askAdmin(ctx, e, "queue.purge", params, &raw); err != nil {
 					return err
 				}
 				if *asJSON {
-					return e.json(raw)
+					return e.JSON(raw)
 				}
 				var answer struct{ Purged int }
 				if err := json.Unmarshal(raw, &answer); err != nil {
 					return fmt.Errorf("the gateway's answer: %w", err)
 				}
-				e.printf("purged %d\n", answer.Purged)
+				e.Printf("purged %d\n", answer.Purged)
 				return nil
 			}
 		},

@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/carapace-gateway/carapace/gateway/wire"
+	"github.com/carapace-gateway/carapace/gateway/ctl"
 )
 
 // status is what the gateway says of itself: to a client the first three
@@ -37,24 +36,24 @@ type channelStatus struct {
 	LastError string `json:"last_error"`
 }
 
-func statusCommand() command {
-	return command{
-		name: "status", args: "[--json]",
-		about: "what the gateway is doing; root and the service user see more",
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				if err := noArguments("status", words); err != nil {
+func (a *app) statusCommand() ctl.Command {
+	return ctl.Command{
+		Name: "status", Args: "[--json]",
+		About: "what the gateway is doing; root and the service user see more",
+		Setup: func(fs *flag.FlagSet) ctl.Action {
+			asJSON := ctl.JSONFlag(fs)
+			return func(ctx context.Context, e *ctl.Env, words []string) error {
+				if err := ctl.NoArguments("status", words); err != nil {
 					return err
 				}
-				raw, s, err := e.status(ctx)
+				raw, s, err := a.status(ctx, e)
 				if err != nil {
 					return err
 				}
 				if *asJSON {
-					return e.json(raw)
+					return e.JSON(raw)
 				}
-				e.printStatus(s)
+				printStatus(e, s)
 				return nil
 			}
 		},
@@ -62,14 +61,14 @@ func statusCommand() command {
 }
 
 // status asks the admin socket when this user may, else the client socket.
-func (e *env) status(ctx context.Context) (json.RawMessage, status, error) {
+func (a *app) status(ctx context.Context, e *ctl.Env) (json.RawMessage, status, error) {
 	var raw json.RawMessage
 	var s status
-	o, owner, err := e.owner()
+	o, owner, err := a.owner(e)
 	if err != nil || !owner {
 		// Without installation facts the client socket may still be known from
 		// the environment; if not, Discover says what is missing.
-		if o, err = e.discover(); err != nil {
+		if o, err = a.discover(); err != nil {
 			return nil, s, err
 		}
 	}
@@ -82,33 +81,33 @@ func (e *env) status(ctx context.Context) (json.RawMessage, status, error) {
 	return raw, s, nil
 }
 
-func (e *env) printStatus(s status) {
-	e.printf("version   %s\n", s.Version)
+func printStatus(e *ctl.Env, s status) {
+	e.Printf("version   %s\n", s.Version)
 	if s.UptimeS != nil {
-		e.printf("up        %s\n", (time.Duration(*s.UptimeS) * time.Second).String())
+		e.Printf("up        %s\n", (time.Duration(*s.UptimeS) * time.Second).String())
 	}
 	switch {
 	case s.Locked && s.LockReason != "":
-		e.printf("locked    yes: %s\n", s.LockReason)
+		e.Printf("locked    yes: %s\n", s.LockReason)
 	case s.Locked:
-		e.printf("locked    yes\n")
+		e.Printf("locked    yes\n")
 	default:
-		e.printf("locked    no\n")
+		e.Printf("locked    no\n")
 	}
 	if s.UptimeS != nil {
-		e.printf("policy    sha256 %s\n", s.PolicySHA256)
+		e.Printf("policy    sha256 %s\n", s.PolicySHA256)
 		if s.PolicyRefused != "" {
-			e.printf("          %s\n", s.PolicyRefused)
+			e.Printf("          %s\n", s.PolicyRefused)
 		}
-		e.printf("audit     %d records\n", s.AuditRecords)
+		e.Printf("audit     %d records\n", s.AuditRecords)
 		if s.AuditError != "" {
-			e.printf("          %s\n", s.AuditError)
+			e.Printf("          %s\n", s.AuditError)
 		}
 		clients := "none"
 		if len(s.Clients) > 0 {
 			clients = strings.Join(s.Clients, ", ")
 		}
-		e.printf("clients   %s\n", clients)
+		e.Printf("clients   %s\n", clients)
 	}
 	if len(s.Counters) > 0 {
 		names := make([]string, 0, len(s.Counters))
@@ -119,9 +118,9 @@ func (e *env) printStatus(s status) {
 		for i, name := range names {
 			names[i] = fmt.Sprintf("%s %d", name, s.Counters[name])
 		}
-		e.printf("counters  %s\n", strings.Join(names, ", "))
+		e.Printf("counters  %s\n", strings.Join(names, ", "))
 	}
-	e.printf("channels\n")
+	e.Printf("channels\n")
 	rows := make([][]string, 0, len(s.Channels))
 	for _, c := range s.Channels {
 		row := []string{"  " + c.Name, c.State}
@@ -136,17 +135,5 @@ func (e *env) printStatus(s status) {
 		}
 		rows = append(rows, row)
 	}
-	e.table(rows)
-}
-
-// table prints rows in columns.
-func (e *env) table(rows [][]string) {
-	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		for i, cell := range row {
-			row[i] = wire.Escape(cell)
-		}
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	w.Flush()
+	e.Table(rows)
 }

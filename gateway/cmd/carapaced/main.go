@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/carapace-gateway/carapace/gateway/config"
+	"github.com/carapace-gateway/carapace/gateway/ctl/offline"
 	"github.com/carapace-gateway/carapace/gateway/daemon"
 	"github.com/carapace-gateway/carapace/gateway/wire"
 )
@@ -37,6 +38,11 @@ that carapace-setup installs gives every path; by hand, after
 `
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "ctl" {
+		// Not the daemon at all, but the half of carapacectl that needs what
+		// only this executable links. It may run as anybody.
+		os.Exit(offline.Run(context.Background(), os.Args[2:], os.Stdin, os.Stdout, os.Stderr, os.Geteuid()))
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -1,10 +1,9 @@
-package main
+package offline
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 	"github.com/carapace-gateway/carapace/gateway/channel"
 	"github.com/carapace-gateway/carapace/gateway/channel/all"
 	"github.com/carapace-gateway/carapace/gateway/config"
+	"github.com/carapace-gateway/carapace/gateway/ctl"
 	"github.com/carapace-gateway/carapace/gateway/guard"
 	"github.com/carapace-gateway/carapace/gateway/policy"
 	"github.com/carapace-gateway/carapace/gateway/wire"
@@ -25,11 +25,11 @@ import (
 // readPolicy reads the configuration at a path that a person named, who may
 // own it and keep it where they like, or (path empty) the one in force, as
 // strictly as the gateway would.
-func (e *env) readPolicy(path string) (*config.Config, error) {
+func readPolicy(e *ctl.Env, path string) (*config.Config, error) {
 	if path == "" {
 		c, err := config.Load(config.DefaultPath(runtime.GOOS))
-		if errors.Is(err, fs.ErrPermission) && e.uid != 0 {
-			return nil, e.needsOwner()
+		if errors.Is(err, fs.ErrPermission) && e.UID != 0 {
+			return nil, e.NeedsOwner()
 		}
 		return c, err
 	}
@@ -45,38 +45,15 @@ func (e *env) readPolicy(path string) (*config.Config, error) {
 	return config.Parse(path, data) // which refuses one that is too long
 }
 
-func policyCheckCommand() command {
-	return command{
-		name: "policy check", args: "[FILE] [--json]",
-		about: "would the gateway take this configuration?",
-		more: `Without FILE the configuration in force is checked, and also whether anybody
-but root could have written it.`,
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			asJSON := jsonFlag(fs)
-			return func(_ context.Context, e *env, words []string) error {
-				path := ""
-				switch len(words) {
-				case 0:
-				case 1:
-					path = words[0]
-				default:
-					return usagef("policy check", "policy check takes one FILE, or none")
-				}
-				return e.policyCheck(path, *asJSON)
-			}
-		},
-	}
-}
-
 type fault struct {
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
 	Text string `json:"text"`
 }
 
-func (e *env) policyCheck(path string, asJSON bool) error {
-	c, err := e.readPolicy(path)
-	if f, ok := errors.AsType[*failure](err); ok {
+func policyCheck(_ context.Context, e *ctl.Env, path string, asJSON bool) error {
+	c, err := readPolicy(e, path)
+	if f, ok := errors.AsType[*ctl.Failure](err); ok {
 		return f
 	}
 	if path == "" {
@@ -94,23 +71,23 @@ func (e *env) policyCheck(path string, asJSON bool) error {
 		out.Warnings = append(out.Warnings, c.Warnings...)
 	}
 	if asJSON {
-		if err := e.json(out); err != nil {
+		if err := e.JSON(out); err != nil {
 			return err
 		}
 		if !out.OK {
-			return &failure{code: wire.ExitFailed}
+			return &ctl.Failure{Code: wire.ExitFailed}
 		}
 		return nil
 	}
 	if err != nil {
-		return &failure{wire.ExitFailed, configLines(err), ""}
+		return broken(err)
 	}
 	for _, w := range out.Warnings {
-		e.say("warning: "+w, "")
+		e.Say("warning: " + w)
 	}
 	enabled := slices.Sorted(maps.Keys(c.Channels))
 	enabled = slices.DeleteFunc(enabled, func(name string) bool { return !c.Channels[name].Enabled })
-	e.printf("ok: %s, channels enabled: %s\n", path, people(enabled))
+	e.Printf("ok: %s, channels enabled: %s\n", path, ctl.People(enabled))
 	return nil
 }
 
@@ -132,11 +109,14 @@ func faults(err error) []fault {
 	return append(out, fault{Text: err.Error()})
 }
 
-// configLines gives each fault of a configuration a line, and any other error
-// one.
-func configLines(err error) []string {
+// broken is the end of a command that could not read the configuration: each
+// fault of it is a line.
+func broken(err error) error {
+	if f, ok := errors.AsType[*ctl.Failure](err); ok {
+		return f
+	}
 	if _, ok := errors.AsType[*config.Error](err); !ok {
-		return []string{err.Error()}
+		return err
 	}
 	var lines []string
 	for _, f := range faults(err) {
@@ -146,71 +126,27 @@ func configLines(err error) []string {
 			lines = append(lines, fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text))
 		}
 	}
-	return lines
-}
-
-func policyExplainCommand() command {
-	return command{
-		name: "policy explain", args: "--channel C [--direction outbound|inbound] --to R [--from S] --text T [--config FILE] [--json]",
-		about: "which rule would decide, and why; does nothing",
-		more: `Outbound, --to is whom the message would go to. Inbound, it is where the
-message would come from: a person, or a group, in which --from is who wrote it.
-
-The configuration is what is asked. What the gateway remembers, a lock or a
-spent rate, is not looked at.`,
-		setup: func(fs *flag.FlagSet) func(context.Context, *env, []string) error {
-			var q question
-			fs.StringVar(&q.channel, "channel", "", "name of the channel")
-			fs.StringVar(&q.direction, "direction", "outbound", "outbound or inbound")
-			fs.StringVar(&q.to, "to", "", "the other side")
-			fs.StringVar(&q.from, "from", "", "inbound from a group: who wrote it")
-			fs.StringVar(&q.text, "text", "", "the message; - reads it from standard input")
-			path := fs.String("config", "", "a configuration in place of the one in force")
-			asJSON := jsonFlag(fs)
-			return func(ctx context.Context, e *env, words []string) error {
-				if err := noArguments("policy explain", words); err != nil {
-					return err
-				}
-				if q.text == "-" {
-					b, err := io.ReadAll(io.LimitReader(e.stdin, maxText))
-					if err != nil {
-						return fmt.Errorf("read the text: %w", err)
-					}
-					q.text = string(b)
-				}
-				c, err := e.readPolicy(*path)
-				if err != nil {
-					return err
-				}
-				return e.explain(ctx, c.Policy, q, *asJSON)
-			}
-		},
-	}
-}
-
-// question is what policy explain is asked.
-type question struct {
-	channel, direction, to, from, text string
+	return &ctl.Failure{Code: wire.ExitFailed, Lines: lines}
 }
 
 // operation reads a question as the gateway would read the real thing.
-func (q question) operation(region string) (policy.Operation, error) {
+func operation(q ctl.Question, region string) (policy.Operation, error) {
 	fail := func(format string, args ...any) (policy.Operation, error) {
-		return policy.Operation{}, usagef("policy explain", format, args...)
+		return policy.Operation{}, ctl.Usagef("policy explain", format, args...)
 	}
 	channels := all.Channels(region)
-	ch, ok := channels[q.channel]
+	ch, ok := channels[q.Channel]
 	switch {
 	case !ok:
 		return fail("--channel is one of: %s", strings.Join(slices.Sorted(maps.Keys(channels)), ", "))
-	case q.to == "":
+	case q.To == "":
 		return fail("--to is missing")
-	case q.direction == "outbound" && q.from != "":
+	case q.Direction == "outbound" && q.From != "":
 		return fail("--from is for --direction inbound")
 	}
-	switch q.direction {
+	switch q.Direction {
 	case "outbound":
-		params, err := json.Marshal(map[string]string{"to": q.to, "text": q.text})
+		params, err := json.Marshal(map[string]string{"to": q.To, "text": q.Text})
 		if err != nil {
 			return policy.Operation{}, err
 		}
@@ -218,28 +154,28 @@ func (q question) operation(region string) (policy.Operation, error) {
 		if err != nil {
 			return fail("%s", err)
 		}
-		op.Channel = q.channel
+		op.Channel = q.Channel
 		if r, ok := ch.(channel.Resolver); ok {
 			if _, needed := r.Lookup(op); needed {
-				return fail("only the tool knows who %s is", quoted(q.to))
+				return fail("only the tool knows who %s is", ctl.Quoted(q.To))
 			}
 		}
 		return op, nil
 	case "inbound":
-		return q.received(region)
+		return received(q, region)
 	}
 	return fail("--direction is outbound or inbound")
 }
 
 // received is one message that came in, as a channel's Inbound makes it.
-func (q question) received(region string) (policy.Operation, error) {
+func received(q ctl.Question, region string) (policy.Operation, error) {
 	op := policy.Operation{
-		Channel: q.channel, Direction: policy.Inbound, Verb: policy.VerbReceive,
-		Command: "history", Default: true, Body: []policy.Text{policy.Text(q.text)},
+		Channel: q.Channel, Direction: policy.Inbound, Verb: policy.VerbReceive,
+		Command: "history", Default: true, Body: []policy.Text{policy.Text(q.Text)},
 	}
 	var err error
-	if op.Chat, err = policy.ParsePeer(q.channel, q.to, region); err != nil {
-		return op, usagef("policy explain", "--to: %s", err)
+	if op.Chat, err = policy.ParsePeer(q.Channel, q.To, region); err != nil {
+		return op, ctl.Usagef("policy explain", "--to: %s", err)
 	}
 	op.From = op.Chat
 	switch op.Chat.Kind() {
@@ -248,11 +184,11 @@ func (q question) received(region string) (policy.Operation, error) {
 		op.From = policy.Peer{}
 	}
 	switch {
-	case q.from == "" && op.Group:
-		return op, usagef("policy explain", "--from is missing: who wrote it in %s?", quoted(q.to))
-	case q.from != "":
-		if op.From, err = policy.ParsePeer(q.channel, q.from, region); err != nil {
-			return op, usagef("policy explain", "--from: %s", err)
+	case q.From == "" && op.Group:
+		return op, ctl.Usagef("policy explain", "--from is missing: who wrote it in %s?", ctl.Quoted(q.To))
+	case q.From != "":
+		if op.From, err = policy.ParsePeer(q.Channel, q.From, region); err != nil {
+			return op, ctl.Usagef("policy explain", "--from: %s", err)
 		}
 	}
 	return op, nil
@@ -274,8 +210,20 @@ type opinion struct {
 	stage  string
 }
 
-func (e *env) explain(ctx context.Context, p *policy.Policy, q question, asJSON bool) error {
-	op, err := q.operation(p.Region)
+func policyExplain(ctx context.Context, e *ctl.Env, q ctl.Question) error {
+	if q.Text == "-" {
+		b, err := io.ReadAll(io.LimitReader(e.Stdin, maxText))
+		if err != nil {
+			return fmt.Errorf("read the text: %w", err)
+		}
+		q.Text = string(b)
+	}
+	c, err := readPolicy(e, q.Config)
+	if err != nil {
+		return broken(err)
+	}
+	p := c.Policy
+	op, err := operation(q, p.Region)
 	if err != nil {
 		return err
 	}
@@ -295,14 +243,14 @@ func (e *env) explain(ctx context.Context, p *policy.Policy, q question, asJSON 
 	for _, o := range d.Opinions {
 		x.Opinions = append(x.Opinions, opinion{o.Rule, word(o.Action), o.Reason, o.Stage.String()})
 	}
-	if asJSON {
-		return e.json(x)
+	if q.JSON {
+		return e.JSON(x)
 	}
-	e.printf("%s: %s\n  rule  %s\n  peer  %s\n\nopinions\n", x.Action, x.Reason, x.Rule, x.Peer)
+	e.Printf("%s: %s\n  rule  %s\n  peer  %s\n\nopinions\n", x.Action, x.Reason, x.Rule, x.Peer)
 	rows := make([][]string, 0, len(x.Opinions))
 	for _, o := range x.Opinions {
 		rows = append(rows, []string{"  " + o.stage, o.Action, o.Rule, o.Reason})
 	}
-	e.table(rows)
+	e.Table(rows)
 	return nil
 }

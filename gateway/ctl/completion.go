@@ -1,4 +1,4 @@
-package main
+package ctl
 
 import (
 	"context"
@@ -9,28 +9,30 @@ import (
 	"strings"
 )
 
-func completionCommand() command {
-	return command{
-		name: "completion", args: "bash|zsh|fish",
-		about: "a script that completes commands and flags in a shell",
-		setup: func(*flag.FlagSet) func(context.Context, *env, []string) error {
-			return func(_ context.Context, e *env, words []string) error {
+// Completion is the command that writes a shell's completion of the table that
+// others returns; help is added to it.
+func Completion(others func() []Command) Command {
+	return Command{
+		Name: "completion", Args: "bash|zsh|fish",
+		About: "a script that completes commands and flags in a shell",
+		Setup: func(*flag.FlagSet) Action {
+			return func(_ context.Context, e *Env, words []string) error {
 				if len(words) == 1 {
 					switch words[0] {
 					case "bash":
-						bashCompletion(e.out)
+						bashCompletion(e.out, others())
 						return nil
 					case "zsh":
 						// zsh runs bash's completions when it is asked to.
-						io.WriteString(e.out, "#compdef carapacectl\nautoload -U +X bashcompinit && bashcompinit\n")
-						bashCompletion(e.out)
+						e.Print("#compdef carapacectl\nautoload -U +X bashcompinit && bashcompinit\n")
+						bashCompletion(e.out, others())
 						return nil
 					case "fish":
-						fishCompletion(e.out)
+						fishCompletion(e.out, others())
 						return nil
 					}
 				}
-				return usagef("completion", "completion needs one of: bash, zsh, fish")
+				return Usagef("completion", "completion needs one of: bash, zsh, fish")
 			}
 		},
 	}
@@ -38,40 +40,32 @@ func completionCommand() command {
 
 // tree is what can follow what: the first words, the words below them, and the
 // flags of each command.
-func tree() (first []string, second map[string][]string, flags map[string][]string) {
+func tree(table []Command) (first []string, second, flags map[string][]string) {
 	second, flags = map[string][]string{}, map[string][]string{}
-	for _, c := range commands() {
-		head, tail, grouped := strings.Cut(c.name, " ")
+	for _, c := range table {
+		head, tail, grouped := strings.Cut(c.Name, " ")
 		if !slices.Contains(first, head) {
 			first = append(first, head)
 		}
 		if grouped {
 			second[head] = append(second[head], tail)
 		}
-		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-		c.setup(fs)
-		fs.VisitAll(func(f *flag.Flag) {
-			dashes := "--"
-			if len(f.Name) == 1 {
-				dashes = "-"
-			}
-			flags[c.name] = append(flags[c.name], dashes+f.Name)
-		})
+		c.eachFlag(func(name string, _ *flag.Flag) { flags[c.Name] = append(flags[c.Name], name) })
 	}
 	second["completion"] = []string{"bash", "zsh", "fish"}
-	return first, second, flags
+	return append(first, "help"), second, flags
 }
 
-func bashCompletion(w io.Writer) {
-	first, second, flags := tree()
+func bashCompletion(w io.Writer, table []Command) {
+	first, second, flags := tree(table)
 	io.WriteString(w, `_carapacectl() {
   local cur="${COMP_WORDS[COMP_CWORD]}" words=""
   if [ "$COMP_CWORD" -eq 1 ]; then
 `)
 	fmt.Fprintf(w, "    words=%q\n  else\n    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n", strings.Join(append(first, "--version"), " "))
-	for _, c := range commands() {
-		if strings.Contains(c.name, " ") {
-			fmt.Fprintf(w, "      %q) words=%q ;;\n", c.name, strings.Join(flags[c.name], " "))
+	for _, c := range table {
+		if strings.Contains(c.Name, " ") {
+			fmt.Fprintf(w, "      %q) words=%q ;;\n", c.Name, strings.Join(flags[c.Name], " "))
 		}
 	}
 	for _, head := range first {
@@ -89,11 +83,11 @@ complete -F _carapacectl carapacectl
 `)
 }
 
-func fishCompletion(w io.Writer) {
-	first, second, flags := tree()
-	about := map[string]string{}
-	for _, c := range commands() {
-		about[c.name] = c.about
+func fishCompletion(w io.Writer, table []Command) {
+	first, second, flags := tree(table)
+	about := map[string]string{"help": "how to use a command"}
+	for _, c := range table {
+		about[c.Name] = c.About
 	}
 	quote := func(s string) string {
 		return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
@@ -105,12 +99,12 @@ func fishCompletion(w io.Writer) {
 			fmt.Fprintf(w, "complete -c carapacectl -n '__fish_seen_subcommand_from %s' -a %s -d %s\n", head, tail, quote(about[head+" "+tail]))
 		}
 	}
-	for _, c := range commands() {
+	for _, c := range table {
 		var seen []string
-		for word := range strings.FieldsSeq(c.name) {
+		for word := range strings.FieldsSeq(c.Name) {
 			seen = append(seen, "__fish_seen_subcommand_from "+word)
 		}
-		for _, f := range flags[c.name] {
+		for _, f := range flags[c.Name] {
 			option := "-l " + strings.TrimLeft(f, "-")
 			if !strings.HasPrefix(f, "--") {
 				option = "-s " + strings.TrimLeft(f, "-")
