@@ -93,9 +93,10 @@ func (g *Guard) judge(ctx context.Context, op *policy.Operation, spend bool) Dec
 		}
 		if ctx.Err() != nil {
 			d.Opinions = append(d.Opinions, policy.Verdict{Stage: policy.StageRate, Rule: "rate:" + op.Channel, Reason: "the request was given up"})
-		} else {
-			objected := slices.ContainsFunc(d.Opinions, objection)
-			d.Opinions = append(d.Opinions, g.limiter.verdict(op.Channel, op.Peers(), spend && !objected))
+		} else if !slices.ContainsFunc(d.Opinions, objection) {
+			// Not asked otherwise: an empty bucket would refuse for good what
+			// is held for a person, who may release it when there is room.
+			d.Opinions = append(d.Opinions, g.limiter.verdict(op.Channel, op.Peers(), spend))
 		}
 	}
 	d.Verdict, d.Told = conclude(d.Opinions)

@@ -574,3 +574,23 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// TestHeldWhateverTheRate: an empty bucket makes no refusal of what waits for a
+// person anyway; that the client would be told it is held, and nobody would
+// ever see it released.
+func TestHeldWhateverTheRate(t *testing.T) {
+	p := rules(t)
+	p.Global = policy.Limit{Requests: 1, Per: time.Hour}
+	c := p.Channels["imessage"]
+	c.Outbound.Otherwise = policy.Hold
+	g := guardOf(p)
+	if d := g.Decide(context.Background(), send(t, bob)); d.Action != policy.Allow {
+		t.Fatalf("the first: %+v", d.Verdict)
+	}
+	if d := g.Decide(context.Background(), send(t, "+15559990000")); d.Action != policy.Hold {
+		t.Errorf("to be held, with an empty bucket: %+v", d.Verdict)
+	}
+	if d := g.Decide(context.Background(), send(t, bob)); d.Action != policy.Deny || d.Told.Stage != policy.StageRate {
+		t.Errorf("the second: %+v", d.Verdict)
+	}
+}
