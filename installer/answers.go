@@ -101,7 +101,6 @@ func (s *Settings) Merge(a Answers) {
 		if from.Tool != nil && *from.Tool != c.Tool {
 			c.Tool = *from.Tool
 			c.SHA256 = "" // it was the other file's
-			c.Confirmed = false
 		}
 		set(&c.SHA256, from.SHA256)
 		if s.Channels == nil {

@@ -52,18 +52,16 @@ type Settings struct {
 // Channel is one channel's settings.
 type Channel struct {
 	Enabled   bool   `json:"enabled"`
-	Tool      string `json:"tool,omitempty"` // where the real tool is now; it is copied into the vault
-	SHA256    string `json:"sha256,omitempty"`
-	Confirmed bool   `json:"confirmed,omitempty"` // a person answered for the origin, at a terminal
+	Tool      string `json:"tool,omitempty"`   // where the real tool is now; it is copied into the vault
+	SHA256    string `json:"sha256,omitempty"` // that a person gave, or confirmed at a terminal
 	Account   string `json:"account,omitempty"`
 	TokenFile string `json:"token_file,omitempty"`
 }
 
 // Import is a tool that `tools import` brought in.
 type Import struct {
-	Source    string `json:"source"`
-	SHA256    string `json:"sha256,omitempty"`
-	Confirmed bool   `json:"confirmed,omitempty"`
+	Source string `json:"source"`
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // Defaults are the settings of somebody who has decided nothing yet.
@@ -248,7 +246,7 @@ func (b *builder) tools() {
 			}
 			continue
 		}
-		imports[tool] = Import{Source: c.Tool, SHA256: c.SHA256, Confirmed: c.Confirmed}
+		imports[tool] = Import{Source: c.Tool, SHA256: c.SHA256}
 	}
 	b.vault = make(map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(imports)) {
@@ -260,7 +258,7 @@ func (b *builder) tools() {
 		to := b.where.Tool(name)
 		b.add(&step.Dir{Path: path.Dir(to), User: "root", Group: "root", Mode: 0o755,
 			Purpose: "one tool's part of the vault", Adopt: b.s.Adopt})
-		b.add(&step.Tool{Name: name, Source: im.Source, Path: to, SHA256: im.SHA256, Confirmed: im.Confirmed,
+		b.add(&step.Tool{Name: name, Source: im.Source, Path: to, SHA256: im.SHA256,
 			Purpose: "run where it was found it could be replaced by the agent, and would run as the service user"})
 		b.vault[name] = to
 		b.files = append(b.files, to)

@@ -22,10 +22,6 @@ type Tool struct {
 	SHA256  string `json:"sha256,omitempty"` // that a person expects; empty: none given
 	Purpose string `json:"-"`
 
-	// Confirmed says that a person at a terminal answers for the origin. For
-	// the plan alone.
-	Confirmed bool `json:"-"`
-
 	machine
 	mem toolMemory
 }
@@ -136,7 +132,7 @@ func (t *Tool) Plan(context.Context) (plan.Change, error) {
 	_, err = CheckOrigin(t.files(), t.Source)
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrOrigin) && (t.SHA256 != "" || t.Confirmed):
+	case errors.Is(err, ErrOrigin) && t.SHA256 != "":
 	case errors.Is(err, ErrOrigin):
 		return "", plan.WithHint(fmt.Errorf("%s: %w", t.Name, err),
 			"say which file you mean: --sha256 H, or sha256: beside tool: in the answers",

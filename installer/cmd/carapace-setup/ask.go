@@ -117,30 +117,31 @@ func (a *app) askTool(m *machine, p prompt.Prompter, tool string, c *installer.C
 		return err
 	}
 	if path != c.Tool {
-		c.Tool, c.SHA256, c.Confirmed = path, "", false
+		c.Tool, c.SHA256 = path, ""
 	}
 	real, err := step.CheckOrigin(files, path)
 	if !errors.Is(err, step.ErrOrigin) || c.SHA256 != "" {
 		return nil
 	}
-	ok, err := a.answerFor(m, p, real, err)
-	if err == nil && !ok {
-		err = fmt.Errorf("nothing was changed: %s was not confirmed", path)
-	}
-	c.Confirmed = ok
+	c.SHA256, err = a.answerFor(m, p, real, err)
 	return err
 }
 
-// answerFor asks whether a person stands in for a file.
-func (a *app) answerFor(m *machine, p prompt.Prompter, real string, objection error) (bool, error) {
+// answerFor asks whether a person stands in for a file, and returns the hash of
+// what he was shown: the copy must have it.
+func (a *app) answerFor(m *machine, p prompt.Prompter, real string, objection error) (string, error) {
 	sum, err := m.sys.Files().Hash(real)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	a.say("%v", objection)
 	a.say("sha256 of %s: %s", real, sum)
-	return p.Confirm("Is that the program you mean?",
+	ok, err := p.Confirm("Is that the program you mean?",
 		"whoever can write there, your agent perhaps, may have changed it; compare the hash with the one of its publisher", false)
+	if err == nil && !ok {
+		err = fmt.Errorf("nothing was changed: %s was not confirmed", real)
+	}
+	return sum, err
 }
 
 func askList(p prompt.Prompter, question, why, channel string, lists *map[string][]string) error {

@@ -56,6 +56,17 @@ func (a *app) on(o *options, execute bool) (*machine, error) {
 			}
 		}
 	}
+	if m.receipt == nil && o.prefix == "" && !foreign {
+		// Whoever may not read the receipt still asks about the installation
+		// that this very program belongs to.
+		if file, err := wire.FactsPath(); err == nil {
+			if f, err := wire.ReadInstallFacts(file); err == nil {
+				if where, err = platform.NewPaths(system, f.Prefix, a.root); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
 	switch system {
 	case platform.MacOS:
 		m.sys = platform.NewMac(where, foreign, a.mutated)

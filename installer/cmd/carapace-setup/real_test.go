@@ -127,6 +127,12 @@ func TestRealPrograms(t *testing.T) {
 	if st := s.ok("status"); !strings.Contains(st.stdout, "gateway: running") {
 		t.Errorf("status: %s", st.stdout)
 	}
+	if out, code := s.as(s.client, s.prefix+"/bin/carapace-setup", "status"); code != 0 || !strings.Contains(out, "gateway: running") {
+		t.Errorf("status by the client: exit %d\n%s", code, out)
+	}
+	if out, code := s.as("nobody", s.prefix+"/bin/carapace-setup", "uninstall", "--yes"); code != wire.ExitNotPermitted {
+		t.Errorf("uninstall by nobody: exit %d\n%s", code, out)
+	}
 	// Uninstall ends the gateway that was started by hand.
 	s.purge()
 	stop()

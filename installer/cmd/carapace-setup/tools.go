@@ -63,12 +63,8 @@ func (a *app) importTool(o *options, tool, path string) error {
 		if terr != nil {
 			return conflict(err, hint, "or answer for it at a terminal")
 		}
-		ok, aerr := a.answerFor(m, ask, real, err)
-		if aerr != nil {
-			return interrupted(aerr)
-		}
-		if !ok {
-			return errors.New("nothing was changed")
+		if o.sha256, err = a.answerFor(m, ask, real, err); err != nil {
+			return interrupted(err)
 		}
 	}
 	// From here on exactly this file is meant: the copy must have its hash.
@@ -112,7 +108,7 @@ func remember(s *installer.Settings, tool string, im installer.Import) {
 	}
 	if of != "" {
 		c := channels[of]
-		c.Tool, c.SHA256, c.Confirmed = im.Source, im.SHA256, false
+		c.Tool, c.SHA256 = im.Source, im.SHA256
 		channels[of] = c
 		s.Channels = channels
 		return
