@@ -305,3 +305,15 @@ func ExampleParsePeer() {
 	fmt.Println(p, err)
 	// Output: +14155551212 <nil>
 }
+
+// TestNoCountryStartsWithZero: +001… is not a second spelling of +1… that a
+// deny list does not see.
+func TestNoCountryStartsWithZero(t *testing.T) {
+	for _, channel := range []string{"imessage", "signal"} {
+		for _, text := range []string{"+0015550001111", "+015550001111", "+00 1 555 000 1111", "+0001"} {
+			if p, err := ParsePeer(channel, text, "US"); err == nil {
+				t.Errorf("%s: %q is read as %s", channel, text, p)
+			}
+		}
+	}
+}

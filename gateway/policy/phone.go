@@ -72,7 +72,7 @@ func parsePhone(text, region string) (Peer, error) {
 		number = phonenumbers.Format(parsed, phonenumbers.E164)
 	}
 	if !e164(number) {
-		return Peer{}, errors.New("a phone number has 3 to 15 digits with its country code")
+		return Peer{}, errors.New("a phone number has 3 to 15 digits with its country code, which does not start with 0")
 	}
 	// A number that reads differently the second time has no canonical form.
 	if parsed, err := phonenumbers.Parse(number, ""); err == nil && phonenumbers.Format(parsed, phonenumbers.E164) != number {
@@ -82,7 +82,7 @@ func parsePhone(text, region string) (Peer, error) {
 }
 
 func e164(s string) bool {
-	if len(s) < 4 || len(s) > 16 || s[0] != '+' {
+	if len(s) < 4 || len(s) > 16 || s[0] != '+' || s[1] == '0' {
 		return false
 	}
 	for i := 1; i < len(s); i++ {
