@@ -359,3 +359,16 @@ func TestServiceUserIsNoClient(t *testing.T) {
 		t.Errorf("clients = %v", got)
 	}
 }
+
+// TestLockedTellsNoLists: what a person shut off tells nobody whom the owner
+// writes to.
+func TestLockedTellsNoLists(t *testing.T) {
+	b := newBench(t, basic).start()
+	if err := b.ask("admin.sock", "lock", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, b.ask("gateway.sock", "channel.peers", map[string]string{"channel": "loopback"}, nil), wire.CodeLocked)
+	if err := b.ask("gateway.sock", "status", nil, nil); err != nil {
+		t.Errorf("status: %v", err)
+	}
+}

@@ -264,6 +264,9 @@ func (d *Daemon) channelPeers(_ context.Context, _ *wire.Conn, r *wire.Request) 
 	if _, ok := d.channels[p.Channel]; !ok {
 		return nil, errorOf(noChannel())
 	}
+	if err := d.ready(); err != nil {
+		return nil, &wire.Error{Code: wire.CodeLocked, Message: err.Error(), Data: &wire.ErrorData{Hint: "the owner can run: sudo -k carapacectl unlock"}}
+	}
 	out := struct {
 		Outbound []string `json:"outbound"`
 		Inbound  []string `json:"inbound"`
