@@ -33,7 +33,7 @@ func Test() error {
 	note("fuzz", fuzz(cmp.Or(os.Getenv("FUZZTIME"), "3s")))
 
 	// Last, so that go's own summary closes the output.
-	err := tests("./...")
+	err := tests()
 	if len(failed) > 0 {
 		return errors.Join(err, fmt.Errorf("failed before the tests: %s; see above", strings.Join(failed, ", ")))
 	}
@@ -41,7 +41,7 @@ func Test() error {
 }
 
 // Unit runs the tests alone, without vet and fuzzers.
-func Unit() error { return tests("./...") }
+func Unit() error { return tests() }
 
 // E2E runs the tests of the programs, which install, attack and uninstall with
 // real users; it needs root.
