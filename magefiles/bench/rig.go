@@ -44,7 +44,7 @@ type account struct {
 
 // tagPrefix begins the name of everything of a run, so that what a killed run
 // left can be told by its name.
-const tagPrefix = "cpbench"
+const tagPrefix = "cptestb"
 
 // newRig makes the accounts and the folder, and starts the daemon. What it
 // made is in undo, also when it fails.
