@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("CPTEST_DIST", filepath.Join(root, "dist"))
 			e.Setenv("CPTEST_ROOT", root)
 			e.Setenv("SUDO_USER", "")
+			e.Setenv("ESC", "\x1b")
 			return nil
 		},
 		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
