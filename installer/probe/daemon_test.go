@@ -59,10 +59,10 @@ func TestRealDaemon(t *testing.T) {
 			t.Fatalf("the gateway did not start:\n%s", log.String())
 		}
 	}
-	for _, round := range []string{"first", "again"} {
-		for _, c := range s.verify(t).Checks {
+	for _, only := range [][]string{nil, {"live.send", "live.refused", "live.queue", "live.audit"}} {
+		for _, c := range s.verify(t, only...).Checks {
 			if c.Class != Pass {
-				t.Errorf("%s: %s: %s: %s", round, c.ID, c.Class, c.Evidence)
+				t.Errorf("%s: %s: %s", c.ID, c.Class, c.Evidence)
 			}
 		}
 	}

@@ -34,17 +34,17 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case Subcommand:
-			os.Exit(Child(os.Args[2:], os.Stdin, os.Stdout))
+			exit(Child(os.Args[2:], os.Stdin, os.Stdout))
 		case "stand-in":
-			os.Exit(standIn(os.Args[2:]))
+			exit(standIn(os.Args[2:]))
 		case "verify":
 			var t Target
 			if err := json.NewDecoder(os.Stdin).Decode(&t); err != nil {
 				fmt.Fprintln(os.Stderr, err)
-				os.Exit(64)
+				exit(64)
 			}
 			json.NewEncoder(os.Stdout).Encode(Verify(context.Background(), t, nil))
-			os.Exit(0)
+			exit(0)
 		}
 	}
 	os.Exit(m.Run())
@@ -390,12 +390,19 @@ func (s *site) restart(t *testing.T, who ident, flags ...string) {
 	s.start(t, who, flags...)
 }
 
-// verify runs the checks as root.
-func (s *site) verify(t *testing.T) Report {
+// verify runs checks as root: those named, or all.
+func (s *site) verify(t *testing.T, only ...string) Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	return Verify(ctx, s.target, nil)
+	v := newVerifier(ctx, s.target, nil)
+	if len(only) > 0 {
+		v.only = map[string]bool{}
+		for _, id := range only {
+			v.only[id] = true
+		}
+	}
+	return v.run(ctx)
 }
 
 // verifyAs runs them as somebody without root, with the installed program.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -243,9 +244,13 @@ var breaches = []breach{
 		join(t, s.service.name, group)
 	}, map[string]Class{"account.groups": Fail}, 1},
 	{"service user with a crontab", func(t *testing.T, s *site) {
-		dir := "/var/spool/cron/crontabs"
-		if _, err := os.Stat(dir); err != nil {
-			t.Skip("needs cron: not on this machine")
+		const dir = "/var/spool/cron/crontabs"
+		for _, d := range []string{filepath.Dir(dir), dir} { // where cron is not installed, for a moment
+			if err := os.Mkdir(d, 0o755); err == nil {
+				t.Cleanup(func() { os.Remove(d) })
+			} else if !os.IsExist(err) {
+				t.Fatal(err)
+			}
 		}
 		path := filepath.Join(dir, s.service.name)
 		t.Cleanup(func() { os.Remove(path) })
@@ -272,7 +277,7 @@ var breaches = []breach{
 		s.startProgram(t, s.at("p/bin/carapace-setup"), s.service)
 	}, map[string]Class{"process.program": Fail, "process.user": Pass}, 1},
 	{"stranger permitted", daemon("-friendly"), map[string]Class{"live.refused": Fail, "live.send": Pass}, 1},
-	{"nothing written down", daemon("-forgetful"), map[string]Class{"live.queue": Fail, "live.audit": Fail, "live.refused": Pass}, 1},
+	{"nothing written down", daemon("-forgetful"), map[string]Class{"live.queue": Fail, "live.audit": Fail, "live.refused": Pass, "live.send": Pass}, 1},
 	{"gateway locked", daemon("-locked"), map[string]Class{"live.send": Unknown, "live.refused": Unknown, "live.ping": Pass}, 2},
 	{"gateway not running", func(t *testing.T, s *site) {
 		s.stop()
@@ -305,7 +310,7 @@ func TestBreaches(t *testing.T) {
 	for _, b := range breaches {
 		t.Run(b.name, func(t *testing.T) {
 			b.make(t, s)
-			r := s.verify(t)
+			r := s.verify(t, slices.Collect(maps.Keys(b.want))...)
 			for id, want := range b.want {
 				c := r.find(t, id)
 				if c.Class != want {
@@ -320,11 +325,6 @@ func TestBreaches(t *testing.T) {
 			}
 			if r.Exit() != b.exit || r.OK != (b.exit == 0) {
 				t.Errorf("exit %d, ok %v, want exit %d", r.Exit(), r.OK, b.exit)
-			}
-			for _, c := range r.Checks {
-				if c.Class == Fail && b.want[c.ID] != Fail {
-					t.Logf("also: %s: %s", c.ID, c.Evidence)
-				}
 			}
 		})
 	}
@@ -349,7 +349,7 @@ func TestCoreLimit(t *testing.T) {
 	}
 	s := newSite(t)
 	s.restart(t, s.service, "-core")
-	if c := s.verify(t).find(t, "process.core"); c.Class != Fail || c.Severity != Medium {
+	if c := s.verify(t, "process.core").find(t, "process.core"); c.Class != Fail || c.Severity != Medium {
 		t.Errorf("process.core is %s: %s", c.Class, c.Evidence)
 	}
 }
