@@ -156,10 +156,15 @@ func (d *Daemon) startRunners(ctx context.Context, c *config.Config) error {
 		}
 		r := adapter.NewResident(adapter.Spec{
 			Name: "imsg", Tool: im.Tool, Args: []string{"rpc"}, Dir: home, Home: home,
+			// The first real question of a fresh child opens the database: ask it
+			// before a person waits for the answer.
+			Probe:   &channel.Request{Method: "chats.list", Params: map[string]int{"limit": 1}},
 			Timeout: c.Gateway.RequestTimeout, TrustOwner: d.opts.trust, Log: d.log.With(slog.String("channel", "imessage")),
 		})
 		// The child outlives the request that asked for the reload.
-		r.Start(context.WithoutCancel(ctx))
+		if err := r.Start(context.WithoutCancel(ctx)); err != nil {
+			return fmt.Errorf("start imessage: %w", err)
+		}
 		d.runners["imessage"], d.tools["imessage"] = r, im.Tool
 	}
 	return nil
