@@ -45,14 +45,16 @@ type Audit struct {
 	hashes   file
 	notes    file // checkpoints
 
-	wake   chan struct{} // has room for one: there is something for the writer
+	wake   chan struct{} // has room for one: there is something for the clerk
 	hurry  chan struct{} // has room for one: it cannot wait
 	quit   chan struct{} // closed by Close
-	ended  chan struct{} // closed by the writer when it has ended
+	ended  chan struct{} // closed by the clerk when it has ended
 	once   sync.Once
 	result error // of Close; written by once
 
-	// The writer's own.
+	// turn has room for one: whoever has put something in is the one who
+	// writes, and owns the files and what follows.
+	turn    chan struct{}
 	tree    tree
 	last    string // time of the last record
 	noteEnd int64  // where the next checkpoint goes
@@ -61,6 +63,7 @@ type Audit struct {
 	hashEnd int64  // where they go; negative: no more are stored
 	kept    []line // notes of a write that failed and was undone
 	warned  bool   // somebody was told that writing fails
+	crowded bool   // the last batch was of more than one
 	lineBuf []byte
 
 	// mu guards what follows. It is never held during a system call.
@@ -68,6 +71,7 @@ type Audit struct {
 	forming *batch
 	flying  *batch // being written; nil: none
 	closing bool
+	over    bool  // the files are being closed
 	failed  error // nothing is taken any more
 	stalled error // notes are kept that could not be written; no more are taken
 	durable state
@@ -97,6 +101,7 @@ func open(dir string, o Options, wrap seam) (_ *Audit, _ *Recovery, err error) {
 		hurry:   make(chan struct{}, 1),
 		quit:    make(chan struct{}),
 		ended:   make(chan struct{}),
+		turn:    make(chan struct{}, 1),
 		forming: newBatch(),
 	}
 	if a.log == nil {
@@ -130,7 +135,7 @@ func open(dir string, o Options, wrap seam) (_ *Audit, _ *Recovery, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	go a.write()
+	go a.clerk()
 	if err = a.mark(Event{Kind: KindStart, PID: int32(os.Getpid()), Reason: o.Version}, false); err != nil {
 		a.stop()
 		return nil, nil, err
@@ -157,20 +162,16 @@ func waitLock(f *os.File) error {
 }
 
 // Record takes e and returns when it is durable. Records that come together
-// share one fdatasync; one that comes alone waits for its own and for nothing
-// else. An error denies. If ctx ends while e is on its way, the record may be
-// there all the same.
+// share one fdatasync; one that comes alone does its own and waits for nothing
+// else. An error denies. If ctx ends while e waits for its turn, that is an
+// error, and the record may be there all the same; whoever has the turn stays
+// with the disk until it answers.
 func (a *Audit) Record(ctx context.Context, e Event) error {
 	b, err := a.put(ctx, e, entry{urgent: true})
 	if err != nil {
 		return err
 	}
-	select {
-	case <-b.done:
-		return b.err
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the audit log: %w", ctx.Err())
-	}
+	return a.await(ctx, b)
 }
 
 // noteWait bounds how long Note waits for room when the disk is slow.
@@ -193,19 +194,12 @@ func (a *Audit) Flush(ctx context.Context) error {
 		b = a.forming
 		b.urgent = true
 	}
-	err := a.failed
+	err, over := a.failed, a.over
 	a.mu.Unlock()
-	if err != nil || b == nil {
+	if err != nil || b == nil || over {
 		return err
 	}
-	poke(a.wake)
-	poke(a.hurry)
-	select {
-	case <-b.done:
-		return b.err
-	case <-ctx.Done():
-		return fmt.Errorf("flush the audit log: %w", ctx.Err())
-	}
+	return a.await(ctx, b)
 }
 
 // Digest is a keyed hash of parts, 32 hex digits. Without the log's key nobody
@@ -246,7 +240,7 @@ func (a *Audit) Close() error {
 	return a.result
 }
 
-// stop ends the writer and lets go of the files.
+// stop writes what is left and lets go of the files.
 func (a *Audit) stop() error {
 	a.mu.Lock()
 	a.closing = true

@@ -4,7 +4,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 )
 
 // event is a record of the usual size.
@@ -73,6 +75,47 @@ func BenchmarkRecord(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkRecordVersusRaw takes turns, so that what else the machine does
+// falls on both, and says how many times a raw append the median Record takes.
+func BenchmarkRecordVersusRaw(b *testing.B) {
+	dir := benchDir(b)
+	f, err := os.OpenFile(filepath.Join(dir, "raw"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	a, _, err := Open(filepath.Join(dir, "audit"), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer a.Close()
+	e := event("0123456789")
+	buf := appendTail(appendHead(nil, 1, "2026-01-02T03:04:05.000006Z"), &e)
+	var off int64
+	var raw, rec []time.Duration
+	for b.Loop() {
+		t0 := time.Now()
+		if _, err := f.WriteAt(buf, off); err != nil {
+			b.Fatal(err)
+		}
+		if err := datasync(f); err != nil {
+			b.Fatal(err)
+		}
+		t1 := time.Now()
+		if err := a.Record(context.Background(), e); err != nil {
+			b.Fatal(err)
+		}
+		raw, rec = append(raw, t1.Sub(t0)), append(rec, time.Since(t1))
+		off += int64(len(buf))
+	}
+	slices.Sort(raw)
+	slices.Sort(rec)
+	n := len(raw) / 2
+	b.ReportMetric(float64(raw[n].Microseconds()), "raw-p50-µs")
+	b.ReportMetric(float64(rec[n].Microseconds()), "record-p50-µs")
+	b.ReportMetric(float64(rec[n])/float64(raw[n]), "times-raw")
 }
 
 func BenchmarkRecordParallel64(b *testing.B) {

@@ -104,7 +104,7 @@ func bounded(e Event) (Event, error) {
 	return e, nil
 }
 
-// appendHead writes the part of a line that only the writer knows.
+// appendHead writes the part of a line that is known only when its turn comes.
 func appendHead(b []byte, seq uint64, time string) []byte {
 	b = append(b, `{"seq":`...)
 	b = strconv.AppendUint(b, seq, 10)
