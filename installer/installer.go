@@ -281,23 +281,23 @@ func (b *builder) source(name string) string {
 func (b *builder) programs() {
 	for _, pr := range programs {
 		from, to := b.source(pr.name), b.where.Program(pr.name)
-		f := &step.File{Path: to, User: "root", Group: "root", Mode: 0o755, Source: from, Purpose: pr.purpose}
-		if b.p.Paper() {
-			f.SHA256 = "unknown"
-		} else {
-			sum, err := b.p.Files().Hash(from)
-			if missing(err) && pr.optional {
+		f := &step.File{Path: to, User: "root", Group: "root", Mode: 0o755, Source: from, Purpose: pr.purpose,
+			Hint: "build the programs first: go tool mage build; then run dist/carapace-setup"}
+		sum, err := b.p.Files().Hash(from)
+		if missing(err) {
+			// On paper, or before a build: the plan says what it would be, and
+			// the step's own that it cannot be.
+			if sum, err = "unknown", nil; pr.optional {
 				continue
 			}
-			if err != nil {
-				b.fail(plan.WithHint(fmt.Errorf("program %s: %w", pr.name, err),
-					"build the programs first: go tool mage build; then run dist/carapace-setup"))
-				return
-			}
-			f.SHA256 = sum
-			if pr.name == "carapaced" {
-				b.inputs = append(b.inputs, sum)
-			}
+		}
+		if err != nil {
+			b.fail(fmt.Errorf("program %s: %w", pr.name, err))
+			return
+		}
+		f.SHA256 = sum
+		if pr.name == "carapaced" {
+			b.inputs = append(b.inputs, sum)
 		}
 		b.add(f)
 		b.files = append(b.files, to)

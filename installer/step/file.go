@@ -26,6 +26,7 @@ type File struct {
 	// Source is where a copy is made from. It is not data: the same program
 	// from another folder is the same program, and an undoing needs no source.
 	Source string `json:"-"`
+	Hint   string `json:"-"` // what to do when there is no such source
 	// Edited says that a person may change the content: then it is never
 	// written over, and uninstall keeps it unless it purges.
 	Edited  bool   `json:"edited,omitempty"`
@@ -78,6 +79,11 @@ func (f *File) sum() string {
 
 // Plan implements plan.Step.
 func (f *File) Plan(ctx context.Context) (plan.Change, error) {
+	if f.Source != "" && !f.files().Paper {
+		if _, err := f.files().Lstat(f.Source); err != nil {
+			return "", plan.WithHint(err, f.Hint)
+		}
+	}
 	if err := f.parents(f.Path); err != nil {
 		return "", err
 	}

@@ -66,7 +66,7 @@ func (s *Service) Plan(ctx context.Context) (plan.Change, error) {
 	}
 	manager := s.sys.Manager(ctx)
 	if manager == "" {
-		if s.Start {
+		if s.Start && s.User != "" { // said once, by the gateway
 			return "", plan.WithHint(errors.New("no service manager runs here, so nothing can be started or kept running"),
 				"answers file: start: false; the gateway is then started by hand")
 		}

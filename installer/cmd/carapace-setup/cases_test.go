@@ -512,3 +512,51 @@ func TestRundir(t *testing.T) {
 	}
 	s.fails(wire.ExitConflict, "has mode 0777", "rundir")
 }
+
+// TestAdoptedGroupOutlivesTheUser: userdel takes a group of the user's name
+// with it, and this one was not made by us.
+func TestAdoptedGroupOutlivesTheUser(t *testing.T) {
+	s := newSite(t)
+	s.must("/usr/sbin/groupadd", "--system", s.service)
+	before := s.snapshot()
+	s.fails(wire.ExitConflict, "--adopt", "install", "--answers", s.answers)
+	s.ok("install", "--answers", s.answers, "--adopt")
+	s.purge()
+	s.same("after uninstall", before)
+}
+
+func TestOpenClawIsAWarning(t *testing.T) {
+	s := newSite(t)
+	s.env = nil
+	s.answer("openclaw: true\nstart: false\n")
+	// The programs are stand-ins: what needs them is unknown, nothing fails.
+	s.fails(wire.ExitPartial, "this version does not point OpenClaw at the shims", "install", "--answers", s.answers)
+}
+
+func TestFullDisk(t *testing.T) {
+	s := newSite(t)
+	before := s.snapshot()
+	prefix := s.path("usr/local")
+	mount := func(size string) {
+		if out, err := exec.Command("/usr/bin/mount", "-t", "tmpfs", "-o", "mode=755,size="+size, "tmpfs", prefix).CombinedOutput(); err != nil {
+			t.Skipf("needs the right to mount: %v: %s", err, out)
+		}
+	}
+	mount("64k")
+	t.Cleanup(func() { exec.Command("/usr/bin/umount", prefix).Run() })
+	s.write("dist/carapaced", strings.Repeat("x", 200<<10), 0o755)
+	r := s.fails(wire.ExitFailed, "no space left on device", "install", "--answers", s.answers)
+	if !strings.Contains(r.stderr, "the receipt says how far it came") {
+		t.Errorf("what can be done is not said:\n%s", r.stderr)
+	}
+	if out, err := exec.Command("/usr/bin/mount", "-o", "remount,size=64m", prefix).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s.install()
+	if got := s.read("usr/local/carapace/libexec/carapaced"); len(got) != 200<<10 {
+		t.Errorf("the daemon has %d bytes", len(got))
+	}
+	s.purge()
+	s.must("/usr/bin/umount", prefix)
+	s.same("after uninstall", before)
+}

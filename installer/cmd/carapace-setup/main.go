@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -309,11 +310,20 @@ func (a *app) complain(err error) {
 	)
 	each := func(head string, ts []plan.Trouble) {
 		a.say("%s", head)
-		for _, t := range ts {
+		said := make(map[string]bool)
+		for i, t := range ts {
 			for _, line := range strings.Split(t.Err.Error(), "\n") {
 				a.say("%s: %s", t.Title, line)
 			}
-			a.hints(t.Err)
+			if i+1 < len(ts) && slices.Equal(plan.Hints(t.Err), plan.Hints(ts[i+1].Err)) {
+				continue // the next one ends with the same
+			}
+			for _, h := range plan.Hints(t.Err) {
+				if !said[h] {
+					a.say("hint: %s", h)
+				}
+				said[h] = true
+			}
 		}
 	}
 	switch {
