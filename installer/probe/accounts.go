@@ -16,7 +16,7 @@ import (
 // a fault of the installation; what could not be asked proves nothing.
 func lookedUp(err error) outcome {
 	if errors.Is(err, platform.ErrNotFound) {
-		return fail(said(err.Error()), "sudo carapace-setup repair")
+		return fail(said(err.Error()), "sudo -k carapace-setup repair")
 	}
 	o := unknown(said(err.Error()), "")
 	if errors.Is(err, platform.ErrForeign) {
@@ -112,9 +112,9 @@ func (v *verifier) serviceAccount(ctx context.Context) outcome {
 	first, err := v.acc.UserByID(ctx, v.t.Facts.ServiceUID)
 	switch u := v.service; {
 	case u.UID == 0:
-		return fail(u.Name+" is root", "sudo carapace-setup uninstall, then install with another service_user")
+		return fail(u.Name+" is root", "sudo -k carapace-setup uninstall, then install with another service_user")
 	case u.UID != v.t.Facts.ServiceUID:
-		return fail(fmt.Sprintf("%s is uid %d; install.json says %d", u.Name, u.UID, v.t.Facts.ServiceUID), "sudo carapace-setup repair")
+		return fail(fmt.Sprintf("%s is uid %d; install.json says %d", u.Name, u.UID, v.t.Facts.ServiceUID), "sudo -k carapace-setup repair")
 	case err != nil:
 		return lookedUp(err)
 	case first.Name != u.Name:
@@ -133,7 +133,7 @@ func (v *verifier) serviceGroups(ctx context.Context) outcome {
 		return lookedUp(err)
 	}
 	if own.Name != u.Name {
-		return fail(fmt.Sprintf("the primary group of %s is %s, not its own", u.Name, own.Name), "sudo carapace-setup repair")
+		return fail(fmt.Sprintf("the primary group of %s is %s, not its own", u.Name, own.Name), "sudo -k carapace-setup repair")
 	}
 	sharers, err := v.acc.Sharers(ctx, own.GID)
 	if err != nil {
@@ -166,7 +166,7 @@ func (v *verifier) serviceShell(context.Context) outcome {
 	case "/usr/sbin/nologin", "/sbin/nologin", "/usr/bin/false", "/bin/false":
 		return pass("shell " + s)
 	case "":
-		return fail("no shell is set, which means /bin/sh", "sudo carapace-setup repair")
+		return fail("no shell is set, which means /bin/sh", "sudo -k carapace-setup repair")
 	default:
 		if v.t.OS == MacOS { // the account that signs in to Messages has one
 			return warn("the shell is "+said(s), "")
@@ -200,7 +200,7 @@ func (v *verifier) groupMembers(ctx context.Context) outcome {
 	case len(extra) > 0:
 		return fail("also in group "+g.Name+": "+said(strings.Join(extra, ", ")), v.leave(extra[0], g.Name))
 	case len(missing) > 0:
-		return warn("not in group "+g.Name+": "+said(strings.Join(missing, ", ")), "sudo carapace-setup repair")
+		return warn("not in group "+g.Name+": "+said(strings.Join(missing, ", ")), "sudo -k carapace-setup repair")
 	}
 	return pass(g.Name + ": " + said(strings.Join(people, ", ")))
 }

@@ -56,7 +56,7 @@ func (v *verifier) findAbsent(ctx context.Context) {
 func (v *verifier) checkInstallation(ctx context.Context) {
 	v.add(ctx, Check{ID: "install.facts", Title: "what the installation says about itself is root's alone", Severity: Critical}, func(context.Context) outcome {
 		if v.t.Prefix == "" {
-			return unknown("no prefix is known", "sudo carapace-setup repair")
+			return unknown("no prefix is known", "sudo -k carapace-setup repair")
 		}
 		return v.rootAlone(filepath.Join(v.t.Prefix, "share", "install.json"))
 	})
@@ -72,7 +72,7 @@ func (v *verifier) checkInstallation(ctx context.Context) {
 	v.addRoot(ctx, Check{ID: "install.receipt", Title: "the receipt is root's alone to read and to write", Severity: High}, func(context.Context) outcome {
 		path := v.t.Paths.Receipt
 		if path == "" {
-			return unknown("no receipt is known", "sudo carapace-setup repair")
+			return unknown("no receipt is known", "sudo -k carapace-setup repair")
 		}
 		o := v.rootAlone(path)
 		if o.class != Pass {
@@ -80,10 +80,10 @@ func (v *verifier) checkInstallation(ctx context.Context) {
 		}
 		info, err := v.walk.files.Lstat(path)
 		if err != nil {
-			return unknown(said(err.Error()), "sudo carapace-setup repair")
+			return unknown(said(err.Error()), "sudo -k carapace-setup repair")
 		}
 		if info.Mode != 0o600 {
-			return fail(fmt.Sprintf("%s has mode %04o", path, info.Mode), "sudo chmod 600 "+path)
+			return fail(fmt.Sprintf("%s has mode %04o", path, info.Mode), "sudo -k chmod 600 "+path)
 		}
 		return pass(path + " is root's, 0600")
 	})
@@ -94,9 +94,9 @@ func (v *verifier) rootAlone(path string) outcome {
 	problem, err := v.walk.file(path)
 	switch {
 	case err != nil:
-		return unknown(said(err.Error()), "sudo carapace-setup repair")
+		return unknown(said(err.Error()), "sudo -k carapace-setup repair")
 	case problem != "":
-		return fail(said(problem), "sudo chown root and chmod go-w that folder or file, then: sudo carapace-setup repair")
+		return fail(said(problem), "sudo -k chown root and chmod go-w that folder or file, then: sudo -k carapace-setup repair")
 	}
 	return pass(path + " and its parents")
 }
@@ -169,15 +169,15 @@ func first(list []string) []string { return list[:min(len(list), mostTried)] }
 // it owns both.
 func (v *verifier) checkCode(ctx context.Context) {
 	all := v.installed()
-	repair := "sudo chown -R root:root and chmod -R go-w what is named, find out what was changed, then: sudo carapace-setup repair"
+	repair := "sudo -k chown -R root:root and chmod -R go-w what is named, find out what was changed, then: sudo -k carapace-setup repair"
 	v.add(ctx, Check{ID: "code.owners", Title: "every program and tool, and every folder above them, is root's alone", Severity: Critical}, func(context.Context) outcome {
 		switch {
 		case all.problem != "":
 			return fail(said(all.problem), repair)
 		case all.err != nil:
-			return unknown(said(all.err.Error()), "sudo carapace-setup repair")
+			return unknown(said(all.err.Error()), "sudo -k carapace-setup repair")
 		case len(all.files) == 0:
-			return unknown("no installed program is known", "sudo carapace-setup repair")
+			return unknown("no installed program is known", "sudo -k carapace-setup repair")
 		}
 		return pass(fmt.Sprintf("%d files in %d folders, up to /", len(all.files), len(all.folders)))
 	})
@@ -224,7 +224,7 @@ func (v *verifier) checkCode(ctx context.Context) {
 // change is not opened.
 func (v *verifier) hashes(context.Context) outcome {
 	if len(v.t.Facts.Files) == 0 {
-		return unknown("install.json names no file", "sudo carapace-setup repair")
+		return unknown("install.json names no file", "sudo -k carapace-setup repair")
 	}
 	var wrong, unread []string
 	for _, f := range v.t.Facts.Files {
@@ -245,7 +245,7 @@ func (v *verifier) hashes(context.Context) outcome {
 			wrong = append(wrong, path+" is another file than the installed one")
 		}
 	}
-	const remedy = "find out what was changed, and by whom; then: sudo carapace-setup repair"
+	const remedy = "find out what was changed, and by whom; then: sudo -k carapace-setup repair"
 	switch {
 	case len(wrong) > 0:
 		return fail(few(wrong), remedy)
@@ -276,10 +276,10 @@ type secret struct {
 func (v *verifier) secrets() []secret {
 	p := v.t.Paths
 	own := func(path, mode string) string {
-		return fmt.Sprintf("sudo chown %s: %s && sudo chmod %s %s", v.t.ServiceUser, path, mode, path)
+		return fmt.Sprintf("sudo -k chown %s: %s && sudo -k chmod %s %s", v.t.ServiceUser, path, mode, path)
 	}
 	roots := func(path, mode string) string {
-		return fmt.Sprintf("sudo chown root:%s %s && sudo chmod %s %s", v.t.ServiceUser, path, mode, path)
+		return fmt.Sprintf("sudo -k chown root:%s %s && sudo -k chmod %s %s", v.t.ServiceUser, path, mode, path)
 	}
 	return []secret{
 		{"file.home", "the client cannot look into the home of the service user", p.Home, folderOps, Critical, own(p.Home, "700")},
@@ -287,7 +287,7 @@ func (v *verifier) secrets() []secret {
 		{"file.audit", "the client cannot look into the audit log", p.Audit, folderOps, Critical, own(p.State, "700")},
 		{"file.config", "the client cannot read or change the configuration", p.Config, fileOps, Critical, roots(p.Config, "640")},
 		{"file.secrets", "the client cannot look into the secrets", p.Secrets, folderOps, Critical, roots(p.Secrets, "750")},
-		{"file.receipt", "the client cannot read or change the receipt", p.Receipt, fileOps, Critical, "sudo chown root: " + p.Receipt + " && sudo chmod 600 " + p.Receipt},
+		{"file.receipt", "the client cannot read or change the receipt", p.Receipt, fileOps, Critical, "sudo -k chown root: " + p.Receipt + " && sudo -k chmod 600 " + p.Receipt},
 	}
 }
 
@@ -296,7 +296,7 @@ func (v *verifier) checkFiles(ctx context.Context) {
 	for _, s := range v.secrets() {
 		v.add(ctx, Check{ID: s.id, Title: s.title, Severity: s.severity}, func(ctx context.Context) outcome {
 			if s.path == "" {
-				return unknown("its place is not known", "sudo carapace-setup repair")
+				return unknown("its place is not known", "sudo -k carapace-setup repair")
 			}
 			return v.refused(ctx, v.t.client(), s.ops(s.path), s.remedy, "EACCES")
 		})
@@ -304,7 +304,7 @@ func (v *verifier) checkFiles(ctx context.Context) {
 	v.add(ctx, Check{ID: "file.spool", Title: "the client can change no spool and read no other client's", Severity: High}, func(ctx context.Context) outcome {
 		root := v.t.Paths.SpoolRoot
 		if root == "" {
-			return unknown("its place is not known", "sudo carapace-setup repair")
+			return unknown("its place is not known", "sudo -k carapace-setup repair")
 		}
 		ops := []op{{Do: doCreate, Path: root}, {Do: doCreate, Path: filepath.Join(root, v.t.Client)}}
 		for _, other := range v.spools(root) {
@@ -312,7 +312,7 @@ func (v *verifier) checkFiles(ctx context.Context) {
 				ops = append(ops, folderOps(filepath.Join(root, other))...)
 			}
 		}
-		return v.refused(ctx, v.t.client(), ops, "sudo carapace-setup repair", "EACCES")
+		return v.refused(ctx, v.t.client(), ops, "sudo -k carapace-setup repair", "EACCES")
 	})
 }
 

@@ -100,7 +100,7 @@ func trySend(o op) result {
 func (v *verifier) startRemedy() string {
 	switch {
 	case v.t.StartedByHand:
-		return fmt.Sprintf("sudo carapace-setup rundir, then as %s: %s", v.t.ServiceUser, filepath.Join(v.t.Paths.Libexec, "carapaced"))
+		return fmt.Sprintf("sudo -k carapace-setup rundir, then as %s: %s", v.t.ServiceUser, filepath.Join(v.t.Paths.Libexec, "carapaced"))
 	case v.t.OS == MacOS:
 		return "sudo -k launchctl kickstart system/ai.carapace.gateway; " + filepath.Join("/Library/Logs/Carapace", "gateway.log") + " says why it ended"
 	}
@@ -141,7 +141,7 @@ func (v *verifier) talk(ctx context.Context, o op) (r result, pid int, out outco
 	case r.Errno == wrongServer:
 		return r, ans.PID, fail(said(r.Text), "something else answers at "+v.t.Facts.Socket+": find out what listens there"), true
 	case r.Errno == "EACCES":
-		return r, ans.PID, fail("the client may not reach the socket", "sudo carapace-setup repair"), true
+		return r, ans.PID, fail("the client may not reach the socket", "sudo -k carapace-setup repair"), true
 	case r.Errno != "":
 		return r, ans.PID, fail("the gateway gave no answer: "+described(r), v.startRemedy()), true
 	case r.Code == wire.CodeRate:

@@ -52,7 +52,7 @@ func (v *verifier) processProgram(context.Context) outcome {
 	want := v.expectedProgram()
 	problem, err := v.walk.file(want)
 	if err != nil || problem != "" {
-		return unknown("the installed daemon: "+said(fmt.Sprint(problem, err)), "sudo carapace-setup repair")
+		return unknown("the installed daemon: "+said(fmt.Sprint(problem, err)), "sudo -k carapace-setup repair")
 	}
 	// The name in the link is the kernel's memory of a path; the file behind it
 	// is compared by what cannot be renamed.
@@ -92,7 +92,7 @@ func (v *verifier) processCore(context.Context) outcome {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	dumpable := !ok || st.Uid != 0
 	pattern, _ := os.ReadFile("/proc/sys/kernel/core_pattern")
-	const remedy = "LimitCORE=0 in the unit; sudo carapace-setup repair"
+	const remedy = "LimitCORE=0 in the unit; sudo -k carapace-setup repair"
 	switch {
 	case !dumpable:
 		return pass("the process may not be dumped; core limit " + limit)

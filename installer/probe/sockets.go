@@ -52,7 +52,7 @@ func (v *verifier) exact(ctx context.Context, all ...wanted) outcome {
 			return unknown(fmt.Sprintf("%s: %s", w.path, described(r)), remedyRoot)
 		default:
 			if d := w.differs(r.Stat); d != "" {
-				return fail(d, "sudo carapace-setup rundir, then start the gateway anew")
+				return fail(d, "sudo -k carapace-setup rundir, then start the gateway anew")
 			}
 		}
 	}
@@ -68,6 +68,9 @@ func (v *verifier) exact(ctx context.Context, all ...wanted) outcome {
 func (v *verifier) checkSockets(ctx context.Context) {
 	service := v.t.Facts.ServiceUID
 	group := func(ctx context.Context) (uint32, error) {
+		if v.t.ClientGroupGID != 0 {
+			return v.t.ClientGroupGID, nil
+		}
 		g, err := v.acc.Group(ctx, v.t.clientGroup())
 		return g.GID, err
 	}
@@ -82,7 +85,7 @@ func (v *verifier) checkSockets(ctx context.Context) {
 		case err != nil:
 			return unknown(said(err.Error()), v.startRemedy())
 		case problem != "":
-			return fail(said(problem), "sudo chown root and chmod go-w that folder, then: sudo carapace-setup rundir")
+			return fail(said(problem), "sudo -k chown root and chmod go-w that folder, then: sudo -k carapace-setup rundir")
 		}
 		return v.exact(ctx, wanted{path: dir, kind: unix.S_IFDIR, uid: service, gid: gid, mode: 0o750})
 	})
@@ -98,13 +101,13 @@ func (v *verifier) checkSockets(ctx context.Context) {
 			return o
 		}
 		return v.refused(ctx, v.t.client(), []op{{Do: doConnect, Path: v.t.Facts.AdminSocket}},
-			"sudo chmod 600 "+v.t.Facts.AdminSocket, "EACCES")
+			"sudo -k chmod 600 "+v.t.Facts.AdminSocket, "EACCES")
 	})
 	v.add(ctx, Check{ID: "run.write", Title: "the client can put nothing into the socket folder", Severity: Critical}, func(ctx context.Context) outcome {
 		ops := []op{{Do: doCreate, Path: dir}}
 		if v.serverErr == nil {
 			ops = append(ops, op{Do: doRemove, Path: v.t.Facts.Socket}, op{Do: doRemove, Path: v.t.Facts.AdminSocket})
 		}
-		return v.refused(ctx, v.t.client(), ops, "sudo carapace-setup rundir, then start the gateway anew", "EACCES")
+		return v.refused(ctx, v.t.client(), ops, "sudo -k carapace-setup rundir, then start the gateway anew", "EACCES")
 	})
 }

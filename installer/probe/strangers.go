@@ -11,7 +11,7 @@ func (v *verifier) checkStranger(ctx context.Context) {
 			return o
 		}
 		ops := []op{{Do: doConnect, Path: v.t.Facts.Socket}, {Do: doConnect, Path: v.t.Facts.AdminSocket}, {Do: doList, Path: v.t.Paths.RunDir}}
-		return v.refused(ctx, who, ops, "sudo carapace-setup rundir, then start the gateway anew", "EACCES")
+		return v.refused(ctx, who, ops, "sudo -k carapace-setup rundir, then start the gateway anew", "EACCES")
 	})
 	v.addRoot(ctx, Check{ID: "stranger.files", Title: "a stranger can read nothing that is protected", Severity: Critical}, func(ctx context.Context) outcome {
 		var ops []op
