@@ -232,16 +232,20 @@ func (d *Daemon) auditShow(ctx context.Context, _ *wire.Conn, r *wire.Request) (
 	if err != nil {
 		return nil, d.adminError("read the audit log", err)
 	}
-	if records == nil {
-		records = []journal.Event{}
+	shown := make([]shownRecord, len(records))
+	for i, e := range records {
+		if e.Peers == nil {
+			e.Peers = []string{}
+		}
+		shown[i] = shownRecord{e, e.ID, e.ClientUID, e.PID, e.Channel, e.Direction, e.Verb, e.Peers, e.Verdict, e.Rule, e.Reason, e.Digest}
 	}
 	room, n := d.answerRoom(), 0
-	for n < len(records) {
+	for n < len(shown) {
 		i := n
 		if p.Tail > 0 { // the newest are wanted
-			i = len(records) - 1 - n
+			i = len(shown) - 1 - n
 		}
-		if room -= sizeOf(records[i]); room < 0 && n > 0 {
+		if room -= sizeOf(shown[i]); room < 0 && n > 0 {
 			break
 		}
 		n++
@@ -250,11 +254,27 @@ func (d *Daemon) auditShow(ctx context.Context, _ *wire.Conn, r *wire.Request) (
 		p.From += uint64(len(records) - n)
 		records = records[len(records)-n:]
 	}
-	records = records[:n]
 	return struct {
-		Records []journal.Event `json:"records"`
-		Next    uint64          `json:"next"`
-	}{records, p.From + uint64(len(records))}, nil
+		Records []shownRecord `json:"records"`
+		Next    uint64        `json:"next"`
+	}{shown[:n], p.From + uint64(n)}, nil
+}
+
+// shownRecord is a record as scripts read it: every key of interface §9 but
+// exit is there, also where the log has nothing to say.
+type shownRecord struct {
+	journal.Event
+	ID        string   `json:"id"`
+	ClientUID *uint32  `json:"client_uid"`
+	PID       int32    `json:"pid"`
+	Channel   string   `json:"channel"`
+	Direction string   `json:"direction"`
+	Verb      string   `json:"verb"`
+	Peers     []string `json:"peers"`
+	Verdict   string   `json:"verdict"`
+	Rule      string   `json:"rule"`
+	Reason    string   `json:"reason"`
+	Digest    string   `json:"digest"`
 }
 
 // maxRecords is one page of the audit log, if it fits into a message: how long

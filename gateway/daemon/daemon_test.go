@@ -186,6 +186,19 @@ func TestSendAndRefusal(t *testing.T) {
 		t.Errorf("records = %s", got)
 	}
 
+	// Scripts find every key in every record (interface §9).
+	var raw struct{ Records []map[string]any }
+	if err := b.ask("admin.sock", "audit.show", map[string]int{"tail": 10}, &raw); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range raw.Records {
+		for _, key := range []string{"seq", "time", "kind", "id", "client_uid", "pid", "channel", "direction", "verb", "peers", "verdict", "rule", "reason", "digest"} {
+			if _, ok := r[key]; !ok {
+				t.Errorf("%v record without %q", r["kind"], key)
+			}
+		}
+	}
+
 	// What was refused is not told: no list, no pattern, no path.
 	said, err := json.Marshal(e)
 	if err != nil {
