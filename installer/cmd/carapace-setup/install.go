@@ -182,7 +182,7 @@ func (a *app) carryOut(ctx context.Context, m *machine, s installer.Settings, o 
 	if ask != nil || o.explain {
 		a.list(a.stderr, d, o.explain)
 	}
-	if ask != nil {
+	if ask != nil && d.Changes() > 0 {
 		ok, err := a.proceed(ask, d)
 		if err != nil {
 			return interrupted(err)

@@ -172,7 +172,9 @@ func (a *app) run(args []string) int {
 	if len(args) > 0 && args[0] == probe.Subcommand {
 		return probe.Child(args[1:], a.stdin, a.stdout)
 	}
-	syscall.Umask(0o077)
+	// Whatever the caller's: the commands that are run inherit it. What is made
+	// here gets its mode by name.
+	syscall.Umask(0o022)
 	err := a.dispatch(args)
 	if err == nil {
 		return wire.ExitOK

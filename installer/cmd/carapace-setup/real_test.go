@@ -124,6 +124,9 @@ func TestRealPrograms(t *testing.T) {
 	if v.code != 0 || !report.OK || report.Client != s.client {
 		t.Errorf("verify: exit %d, ok %t, client %s\n%s", v.code, report.OK, report.Client, v.stderr)
 	}
+	if r := s.install(); !strings.HasPrefix(r.stdout, "installed; nothing had to be changed\n") || !strings.Contains(r.stdout, "start it anew") {
+		t.Errorf("the second install, with a gateway that runs:\n%s%s", r.stdout, r.stderr)
+	}
 	if st := s.ok("status"); !strings.Contains(st.stdout, "gateway: running") {
 		t.Errorf("status: %s", st.stdout)
 	}

@@ -155,6 +155,8 @@ func (a *app) prove(ctx context.Context, m *machine, s installer.Settings, d *pl
 	if s.Start {
 		a.await(facts.Socket)
 	}
+	// Without a service manager somebody may have started it by hand before.
+	running := s.Start || listening(facts.Socket) == "running"
 	var reports []probe.Report
 	failed, unknown, root := false, false, false
 	for _, c := range s.Clients {
@@ -177,9 +179,9 @@ func (a *app) prove(ctx context.Context, m *machine, s installer.Settings, d *pl
 	switch {
 	case failed:
 		outcome, exit = "installed, isolation NOT real", wire.ExitFailed
-	case unknown && s.Start:
+	case unknown && running:
 		outcome, exit = "installed, not verified", wire.ExitFailed
-	case !s.Start:
+	case !running:
 		outcome = "installed, not started"
 	}
 	if o.json {
@@ -191,7 +193,7 @@ func (a *app) prove(ctx context.Context, m *machine, s installer.Settings, d *pl
 			return err
 		}
 	} else {
-		a.summary(m, s, d, outcome, reports)
+		a.summary(m, s, d, outcome, running, reports)
 	}
 	if failed && root {
 		a.say("hint: run the agent as a user who cannot become root, or accept it: --accept-admin-client")
@@ -209,12 +211,12 @@ func (a *app) prove(ctx context.Context, m *machine, s installer.Settings, d *pl
 }
 
 // summary says how it ended and what is left to do by hand.
-func (a *app) summary(m *machine, s installer.Settings, d *plan.Draft, outcome string, reports []probe.Report) {
+func (a *app) summary(m *machine, s installer.Settings, d *plan.Draft, outcome string, running bool, reports []probe.Report) {
 	where := m.sys.Paths()
 	for _, r := range reports {
 		for _, c := range r.Checks {
 			// Before the gateway runs, what only it can answer is no news.
-			if c.Class == probe.Fail || c.Class == probe.Unknown && c.Severity == probe.Critical && s.Start {
+			if c.Class == probe.Fail || c.Class == probe.Unknown && c.Severity == probe.Critical && running {
 				a.say("%s: %s: %s: %s", r.Client, c.Class, c.Title, c.Evidence)
 				if c.Remedy != "" {
 					a.say("hint: %s", c.Remedy)
@@ -227,7 +229,11 @@ func (a *app) summary(m *machine, s installer.Settings, d *plan.Draft, outcome s
 	} else {
 		a.line("%s", outcome)
 	}
-	if !s.Start {
+	switch {
+	case s.Start:
+	case running:
+		a.line("the gateway that runs was started by hand; start it anew to have what changed")
+	default:
 		a.line("start it by hand:")
 		for _, c := range startByHand(where, s.ServiceUser) {
 			a.line("  %s", c)
