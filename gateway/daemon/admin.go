@@ -251,8 +251,8 @@ func (d *Daemon) auditShow(ctx context.Context, _ *wire.Conn, r *wire.Request) (
 		n++
 	}
 	if p.Tail > 0 {
-		p.From += uint64(len(records) - n)
-		records = records[len(records)-n:]
+		p.From += uint64(len(shown) - n)
+		shown = shown[len(shown)-n:]
 	}
 	return struct {
 		Records []shownRecord `json:"records"`
