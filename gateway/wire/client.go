@@ -3,14 +3,11 @@ package wire
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -434,7 +431,7 @@ func (c *Client) SendFile(ctx context.Context, name string, size int64, r io.Rea
 	// A quarter of the bound, which fits into a line even where max_message is
 	// made smaller.
 	buf := make([]byte, min(size+1, maxChunk/4))
-	sum := sha256.New()
+	sum := newDigest()
 	var sent int64
 	for {
 		n, err := io.ReadFull(r, buf)
@@ -443,7 +440,7 @@ func (c *Client) SendFile(ctx context.Context, name string, size int64, r io.Rea
 			if sent > size {
 				return "", fmt.Errorf("send %s: it is longer than %d bytes", Escape(name), size)
 			}
-			sum.Write(buf[:n])
+			sum.write(buf[:n])
 			p := fileDataParams{File: opened.File, Data: base64.StdEncoding.EncodeToString(buf[:n])}
 			if err := c.Call(ctx, "file.data", p, nil); err != nil {
 				return "", err
@@ -459,7 +456,7 @@ func (c *Client) SendFile(ctx context.Context, name string, size int64, r io.Rea
 	if sent != size {
 		return "", fmt.Errorf("send %s: it is shorter than %d bytes", Escape(name), size)
 	}
-	p := fileCloseParams{File: opened.File, SHA256: hex.EncodeToString(sum.Sum(nil))}
+	p := fileCloseParams{File: opened.File, SHA256: sum.hex()}
 	if err := c.Call(ctx, "file.close", p, nil); err != nil {
 		return "", err
 	}
@@ -468,6 +465,6 @@ func (c *Client) SendFile(ctx context.Context, name string, size int64, r io.Rea
 
 // Close ends the connection, and with it every request that still runs.
 func (c *Client) Close() error {
-	c.fail(c.unreachable(net.ErrClosed))
+	c.fail(c.unreachable(os.ErrClosed))
 	return nil
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -16,7 +16,7 @@ import (
 // Conn is one connection of a client, as a Handler sees it. Its methods are
 // safe for concurrent use.
 type Conn struct {
-	nc    *net.UnixConn
+	nc    *os.File // the socket; a file in name only
 	id    Identity
 	lim   Limits
 	files *Files
@@ -45,7 +45,7 @@ var (
 	errLongLine   = errors.New("the line is too long")
 )
 
-func newConn(nc *net.UnixConn, id Identity, lim Limits) *Conn {
+func newConn(nc *os.File, id Identity, lim Limits) *Conn {
 	return &Conn{nc: nc, id: id, lim: lim, rbuf: make([]byte, 4<<10), oob: make([]byte, oobSize)}
 }
 
@@ -76,7 +76,7 @@ func (c *Conn) write(line any) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if c.dead {
-		return net.ErrClosed
+		return os.ErrClosed
 	}
 	// Encoding under the lock bounds the memory of a connection to one line,
 	// however many answers wait.
@@ -163,7 +163,7 @@ func (c *Conn) fill() error {
 	if err := c.setReadDeadline(deadline); err != nil {
 		return err
 	}
-	n, oobn, flags, _, err := c.nc.ReadMsgUnix(c.rbuf[c.end:], c.oob)
+	n, oobn, flags, err := receive(c.nc, c.rbuf[c.end:], c.oob)
 	if oobn > 0 || flags&unix.MSG_CTRUNC != 0 {
 		closePassed(c.oob[:oobn])
 		return errDescriptor
@@ -178,11 +178,33 @@ func (c *Conn) fill() error {
 	return nil
 }
 
+// receive is recvmsg, waiting as Read does.
+func receive(f *os.File, p, oob []byte) (n, oobn, flags int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	var inner error
+	err = raw.Read(func(fd uintptr) bool {
+		inner = ignoringEINTR(func() (err error) {
+			n, oobn, flags, _, err = unix.Recvmsg(int(fd), p, oob, recvFlags)
+			return err
+		})
+		return inner != unix.EAGAIN
+	})
+	if err == nil {
+		err = inner
+	}
+	return max(n, 0), oobn, flags, err
+}
+
+// setReadDeadline must not undo the deadline with which stopReading wakes the
+// reader.
 func (c *Conn) setReadDeadline(t time.Time) error {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
 	if c.stopped {
-		return net.ErrClosed
+		return os.ErrClosed
 	}
 	return c.nc.SetReadDeadline(t)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,7 +25,7 @@ var ErrInUse = errors.New("another gateway is listening there")
 // Listener is a listening Unix socket that nobody else can take over while it
 // is open.
 type Listener struct {
-	*net.UnixListener
+	file *os.File // the socket; a file in name only
 	path string
 	lock *os.File
 	made fs.FileInfo // the socket that we bound
@@ -70,17 +69,16 @@ func Listen(path string, mode fs.FileMode, gid int) (_ *Listener, err error) {
 
 	umask.Lock()
 	old := unix.Umask(0o077)
-	ul, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	fd, err := listenSocket(path)
 	unix.Umask(old)
 	umask.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	ul.SetUnlinkOnClose(false) // Close does it, having looked whether it is still ours
-	l := &Listener{UnixListener: ul, path: path, lock: lock}
+	l := &Listener{file: os.NewFile(uintptr(fd), path), path: path, lock: lock}
 	defer func() {
 		if err != nil {
-			ul.Close()
+			l.file.Close()
 			os.Remove(path)
 		}
 	}()
@@ -105,16 +103,69 @@ func (l *Listener) Path() string { return l.path }
 // bound, and lets go of the lock. Later calls do nothing.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
-		l.err = l.UnixListener.Close()
-		if errors.Is(l.err, net.ErrClosed) { // Serve was faster
-			l.err = nil
-		}
+		l.err = l.stop()
 		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.made) {
 			l.err = errors.Join(l.err, os.Remove(l.path))
 		}
 		l.err = errors.Join(l.err, l.lock.Close())
 	})
 	return l.err
+}
+
+// stop lets nobody connect any more, and wakes accept.
+func (l *Listener) stop() error {
+	if err := l.file.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// accept returns the next connection.
+func (l *Listener) accept() (*os.File, error) {
+	raw, err := l.file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	var inner error
+	err = raw.Read(func(listening uintptr) bool {
+		inner = ignoringEINTR(func() (err error) {
+			fd, err = newSocket(func() (int, error) {
+				fd, _, err := unix.Accept(int(listening))
+				return fd, err
+			})
+			return err
+		})
+		return inner != unix.EAGAIN
+	})
+	if err == nil {
+		err = inner
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), l.path), nil
+}
+
+// backlog is how many connections may wait to be accepted. The system lowers
+// it to its own bound.
+const backlog = 4096
+
+func listenSocket(path string) (int, error) {
+	fd, err := newSocket(func() (int, error) { return unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0) })
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		unix.Close(fd)
+		os.Remove(path)
+		return -1, os.NewSyscallError("listen", err)
+	}
+	return fd, nil
 }
 
 func takeLock(path string) (*os.File, error) {

@@ -2,7 +2,7 @@ package wire
 
 import (
 	"fmt"
-	"net"
+	"syscall"
 )
 
 // Identity is who is at the other end of a socket, as the kernel recorded it
@@ -15,8 +15,9 @@ type Identity struct {
 }
 
 // PeerOf asks the kernel who is at the other end of c (SO_PEERCRED on Linux,
-// LOCAL_PEERCRED and LOCAL_PEERPID on macOS).
-func PeerOf(c *net.UnixConn) (Identity, error) {
+// LOCAL_PEERCRED and LOCAL_PEERPID on macOS): a *net.UnixConn, or any other
+// connected Unix socket.
+func PeerOf(c syscall.Conn) (Identity, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return Identity{}, fmt.Errorf("peer identity: %w", err)

@@ -23,3 +23,7 @@ func peerOf(fd int) (Identity, error) {
 	}
 	return Identity{UID: x.Uid, GID: x.Groups[0], PID: int32(pid)}, nil
 }
+
+// recvFlags: macOS cannot mark a passed descriptor on arrival. It is closed at
+// once, and the daemon's children are started with a list of descriptors.
+const recvFlags = 0

@@ -9,3 +9,7 @@ func peerOf(fd int) (Identity, error) {
 	}
 	return Identity{UID: u.Uid, GID: u.Gid, PID: u.Pid}, nil
 }
+
+// recvFlags let no descriptor that is passed survive into a child, in the
+// moment before it is closed.
+const recvFlags = unix.MSG_CMSG_CLOEXEC

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"os"
-	"runtime/debug"
+	"runtime"
 	"sync"
 	"time"
 
@@ -34,11 +32,25 @@ func (f HandlerFunc) Handle(ctx context.Context, c *Conn, r *Request) (any, erro
 	return f(ctx, c, r)
 }
 
+// Logger is what a Server needs of a *slog.Logger. That package itself is not
+// linked into what only calls.
+type Logger interface {
+	Debug(msg string, args ...any)
+	Warn(msg string, args ...any)
+	Error(msg string, args ...any)
+}
+
+type silence struct{}
+
+func (silence) Debug(string, ...any) {}
+func (silence) Warn(string, ...any)  {}
+func (silence) Error(string, ...any) {}
+
 // Server serves connections. It is not changed while it serves.
 type Server struct {
 	Handler Handler
 	Limits  Limits
-	Log     *slog.Logger // nil: nothing is logged
+	Log     Logger // nil: nothing is logged
 	// Admit judges a connection before a byte of it is read; nil admits
 	// everybody who could reach the socket. An *Error is told to the client.
 	Admit func(Identity) error
@@ -65,13 +77,13 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 		runs:   make(map[uint32]chan struct{}),
 	}
 	if v.log == nil {
-		v.log = slog.New(slog.DiscardHandler)
+		v.log = silence{}
 	}
 	all, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	v.ctx = all
 
-	unlisten := context.AfterFunc(ctx, func() { l.UnixListener.Close() })
+	unlisten := context.AfterFunc(ctx, func() { l.stop() })
 	defer unlisten()
 	err := v.accept(ctx, l)
 	closed := l.Close()
@@ -89,7 +101,7 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 type serving struct {
 	*Server
 	lim  Limits
-	log  *slog.Logger
+	log  Logger
 	ctx  context.Context // of all requests
 	stop <-chan struct{} // no more is read
 
@@ -103,7 +115,7 @@ type serving struct {
 func (v *serving) accept(ctx context.Context, l *Listener) error {
 	var wait time.Duration
 	for {
-		nc, err := l.AcceptUnix()
+		nc, err := l.accept()
 		if err == nil {
 			wait = 0
 			v.take(nc)
@@ -136,7 +148,7 @@ func passing(err error) bool {
 }
 
 // take judges a new connection and serves it or sends it away.
-func (v *serving) take(nc *net.UnixConn) {
+func (v *serving) take(nc *os.File) {
 	id, err := PeerOf(nc)
 	if err != nil {
 		nc.Close()
@@ -301,7 +313,7 @@ func (f *flow) read() error {
 // request starts one request, or answers it at once.
 func (f *flow) request(r *Request) error {
 	if f.c.gone() {
-		return net.ErrClosed
+		return os.ErrClosed
 	}
 	if f.Allow != nil {
 		if err := f.Allow(f.c.id, r.Method); err != nil {
@@ -373,12 +385,12 @@ func (f *flow) await(slots chan struct{}) error {
 			return nil
 		case <-tick.C:
 			if f.c.gone() {
-				return net.ErrClosed
+				return os.ErrClosed
 			}
 		case <-f.stop:
-			return net.ErrClosed
+			return os.ErrClosed
 		case <-f.c.ctx.Done():
-			return net.ErrClosed
+			return os.ErrClosed
 		}
 	}
 }
@@ -411,7 +423,7 @@ func (f *flow) handle(r *Request) (result any, err error) {
 // recovered is deferred where a panic must not end the gateway.
 func (v *serving) recovered(where string) {
 	if p := recover(); p != nil {
-		v.log.Error("panic in "+where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		v.log.Error("panic in "+where, "panic", fmt.Sprint(p), "stack", stack())
 	}
 }
 
@@ -424,7 +436,7 @@ func (f *flow) answer(r *Request, result any, err error) {
 		result = struct{}{}
 	}
 	switch err := f.c.write(resultLine{Version: version, ID: r.ID, Result: result}); {
-	case err == nil, errors.Is(err, net.ErrClosed):
+	case err == nil, errors.Is(err, os.ErrClosed):
 	case errors.Is(err, errTooLong):
 		f.answerError(r.ID, &Error{Code: CodeInternal, Message: "the answer is longer than a message may be",
 			Data: &ErrorData{Hint: "ask for less at a time"}})
@@ -450,4 +462,10 @@ func (f *flow) told(r *Request, err error) *Error {
 
 func (f *flow) answerError(id json.RawMessage, e *Error) {
 	f.c.write(errorLine{Version: version, ID: id, Error: e})
+}
+
+// stack returns the calls that led here.
+func stack() string {
+	b := make([]byte, 16<<10)
+	return string(b[:runtime.Stack(b, false)])
 }

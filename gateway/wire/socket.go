@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -27,24 +26,34 @@ type socket struct {
 // connectSocket connects to path. EAGAIN means that the queue of the server is
 // full.
 func connectSocket(path string) (*socket, error) {
+	fd, err := newSocket(func() (int, error) { return unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0) })
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := ignoringEINTR(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) }); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	return &socket{fd: fd}, nil
+}
+
+// newSocket makes a descriptor that no child inherits and that never blocks.
+// Linux could do it in one call, macOS cannot.
+func newSocket(make func() (int, error)) (int, error) {
 	syscall.ForkLock.RLock()
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	fd, err := make()
 	if err == nil {
 		unix.CloseOnExec(fd)
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return -1, err
 	}
-	err = unix.SetNonblock(fd, true)
-	if err == nil {
-		err = ignoringEINTR(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
-	}
-	if err != nil {
+	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
-		return nil, os.NewSyscallError("connect", err)
+		return -1, err
 	}
-	return &socket{fd: fd}, nil
+	return fd, nil
 }
 
 func ignoringEINTR(call func() error) error {
@@ -60,7 +69,7 @@ func (s *socket) with(call func(fd int) error) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return net.ErrClosed
+		return os.ErrClosed
 	}
 	s.users++
 	s.mu.Unlock()
@@ -73,7 +82,7 @@ func (s *socket) with(call func(fd int) error) error {
 			unix.Close(s.fd)
 		}
 		if err != nil {
-			return net.ErrClosed
+			return os.ErrClosed
 		}
 	}
 	return err

@@ -1,13 +1,9 @@
 package wire
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,8 +29,9 @@ type Stage struct {
 	root *os.Root
 	lim  Limits
 
-	mu  sync.Mutex
-	use map[uint32]usage
+	mu   sync.Mutex
+	use  map[uint32]usage
+	last uint64 // folder that was made
 }
 
 type usage struct {
@@ -132,7 +129,7 @@ type staged struct {
 	StagedFile
 	folder string
 	file   *os.File // nil when it is whole
-	hash   hash.Hash
+	hash   *digest
 	got    int64
 	expiry *time.Timer
 }
@@ -156,8 +153,7 @@ func (f *Files) Open(name string, size int64) (handle string, err error) {
 	if err := f.stage.reserve(f.uid, size); err != nil {
 		return "", err
 	}
-	folder := fmt.Sprintf("%s%016x", stagePrefix, rand.Uint64())
-	file, ferr := f.stage.create(folder, name)
+	folder, file, ferr := f.stage.create(name)
 	if ferr != nil {
 		f.stage.giveBack(f.uid, size)
 		return "", noRoom(ferr)
@@ -172,7 +168,7 @@ func (f *Files) Open(name string, size int64) (handle string, err error) {
 		},
 		folder: folder,
 		file:   file,
-		hash:   sha256.New(),
+		hash:   newDigest(),
 	}
 	s.expiry = time.AfterFunc(f.stage.lim.FileTTL, func() {
 		f.mu.Lock()
@@ -183,15 +179,21 @@ func (f *Files) Open(name string, size int64) (handle string, err error) {
 	return s.Handle, nil
 }
 
-func (s *Stage) create(folder, name string) (*os.File, error) {
+// create makes an empty file in a folder of its own, so that a name can be
+// there twice and is exactly what a tool is given.
+func (s *Stage) create(name string) (folder string, file *os.File, err error) {
+	s.mu.Lock()
+	s.last++
+	folder = fmt.Sprintf("%s%d", stagePrefix, s.last)
+	s.mu.Unlock()
 	if err := s.root.Mkdir(folder, 0o700); err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	file, err := s.root.OpenFile(filepath.Join(folder, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err = s.root.OpenFile(filepath.Join(folder, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		s.root.RemoveAll(folder)
 	}
-	return file, err
+	return folder, file, err
 }
 
 // noRoom is all that a client learns when the disk fails it; cause is for the
@@ -224,7 +226,7 @@ func (f *Files) Data(handle string, data []byte) error {
 		f.drop(s)
 		return noRoom(err)
 	}
-	s.hash.Write(data)
+	s.hash.write(data)
 	s.got += int64(len(data))
 	return nil
 }
@@ -245,7 +247,7 @@ func (f *Files) Close(handle, sum string) (StagedFile, error) {
 		f.drop(s)
 		return StagedFile{}, refusal(CodeInvalidParams, "the file is shorter than announced")
 	}
-	if s.SHA256 = hex.EncodeToString(s.hash.Sum(nil)); s.SHA256 != sum {
+	if s.SHA256 = s.hash.hex(); s.SHA256 != sum {
 		f.drop(s)
 		return StagedFile{}, refusal(CodeInvalidParams, "the file's SHA-256 is another one")
 	}
