@@ -37,8 +37,9 @@
 // ignorant of each other, stand channel, config, guard and journal; adapter
 // stands on channel because it runs what channel wrote. Package daemon is the
 // only one that joins them, and cmd/carapaced is a few lines around it.
-// cmd/carapacectl is a client of the daemon and links the parsers it needs to
-// explain a policy, but never the daemon.
+// cmd/carapacectl is a client of the daemon and links the wire alone; what it
+// can do without a daemon, such as explaining a policy, is ctl/offline, which
+// the daemon's executable holds.
 //
 // The other two trees stay apart: the gateway imports neither the installer
 // nor the shims, and the shims import only wire, so that no rule is decided on
