@@ -180,7 +180,7 @@ func TestKeptAndTakenUpAgain(t *testing.T) {
 	s.must("/usr/bin/install", "-o", s.service, "-g", s.service, "-m", "600", "/dev/null", s.path("var/lib/carapace/audit"))
 	s.must("/usr/bin/install", "-o", "root", "-g", s.service, "-m", "640", "/dev/null", s.path("etc/carapace/secrets/discord"))
 	s.write("etc/carapace/config.yaml", s.read("etc/carapace/config.yaml")+"# mine\n", 0o640)
-	r := s.ok("uninstall", "--yes")
+	r := s.ok("uninstall")
 	for _, want := range []string{"var/lib/carapace\n", "secrets\n", "config.yaml\n"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("%q is not named as kept in\n%s", want, r.stdout)

@@ -194,11 +194,11 @@ func (a *app) uninstall(o *options, _ []string) error {
 	}
 	var ask prompt.Prompter
 	if !o.yes {
-		t, err := prompt.NewTerminal(a.stdin, a.stderr, a.colour(a.stderr))
-		if err != nil {
-			return usageError{plan.WithHint(errors.New("nobody can be asked here: stdin or stderr is not a terminal"), "--yes undoes the installation without a question")}
+		// Unlike an install, which has questions to ask, this has only one: are
+		// you sure? Root who types it into a script is.
+		if t, err := prompt.NewTerminal(a.stdin, a.stderr, a.colour(a.stderr)); err == nil {
+			ask = t
 		}
-		ask = t
 	}
 	if err := m.lock(); err != nil {
 		return err
