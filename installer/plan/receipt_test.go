@@ -106,6 +106,15 @@ func TestFile(t *testing.T) {
 	if err := os.WriteFile(store.Path+".new", []byte("left by a kill"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := store.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(store.Path + ".new"); !os.IsNotExist(err) {
+		t.Errorf("what a kill left is still there: %v", err)
+	}
+	if err := os.WriteFile(store.Path+".new", []byte("left by another kill"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	want := &Receipt{Schema: Schema, Header: Header{Version: "1", Clients: []string{"a"}}, Steps: []Entry{}}
 	if err := store.Save(want); err != nil {
 		t.Fatal(err)

@@ -105,6 +105,15 @@ func (f *File) Save(r *Receipt) error {
 	return nil
 }
 
+// Sweep removes what a kill left of a Save that had not yet replaced the
+// receipt. It is for whoever holds the lock.
+func (f *File) Sweep() error {
+	if err := os.Remove(f.Path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("tidy up the receipt: %w", err)
+	}
+	return nil
+}
+
 // Remove implements Store.
 func (f *File) Remove() error {
 	for _, p := range []string{f.Path + ".new", f.Path} {

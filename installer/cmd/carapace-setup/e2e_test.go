@@ -327,17 +327,19 @@ func TestInstallTwiceAndUninstall(t *testing.T) {
 	s.same("after the second uninstall", before)
 }
 
-// every says which of n kill points are tried: all of them when asked to, a
-// spread of them otherwise.
+// every says which of n kill points are tried: all of them when asked to, else
+// the first, the last and a spread of the others.
 func every(t *testing.T, n int) []int {
 	step := 1
 	if os.Getenv("CPTEST_KILL_ALL") != "1" {
-		step = max(1, n/12)
+		step = max(1, n/8)
 	}
 	var points []int
 	offset := rand.IntN(step)
-	for i := 1 + offset; i <= n; i += step {
-		points = append(points, i)
+	for i := 1; i <= n; i++ {
+		if i <= 2 || i > n-2 || (i-1-offset)%step == 0 {
+			points = append(points, i)
+		}
 	}
 	if len(points) < n {
 		t.Logf("%d of %d kill points are tried; CPTEST_KILL_ALL=1 tries all", len(points), n)

@@ -94,8 +94,11 @@ func (m *machine) lock() error {
 		return err
 	}
 	m.unlock = unlock
-	if m.receipt, err = m.store.Load(); err != nil {
-		unlock()
+	if err = m.store.Sweep(); err == nil {
+		m.receipt, err = m.store.Load()
+	}
+	if err != nil {
+		m.done()
 	}
 	return err
 }

@@ -206,7 +206,7 @@ func (a *app) uninstall(o *options, _ []string) error {
 	defer m.done()
 	if m.receipt == nil {
 		a.line("nothing to undo: there is no receipt")
-		return m.store.Remove() // what a kill left of the very first one
+		return nil
 	}
 	if ask != nil {
 		for i := len(m.receipt.Steps) - 1; i >= 0; i-- {
