@@ -380,7 +380,7 @@ func (b *builder) values() templates.Values {
 	w := b.where
 	return templates.Values{
 		Prefix: w.Prefix, ServiceUser: b.s.ServiceUser, ServiceGroup: b.s.ServiceUser, ClientGroup: b.s.ClientGroup,
-		Config: w.ConfigFile, State: w.State, Run: w.Run, Spool: w.Spool, Logs: w.Logs,
+		Config: w.ConfigFile, State: w.State, Run: w.Run, Spool: w.Spool, Logs: w.Logs, Home: w.Home,
 	}
 }
 

@@ -78,6 +78,9 @@ func TestWhatIsInstalled(t *testing.T) {
 	if c := s.read("etc/carapace/config.yaml"); !strings.Contains(c, s.path("usr/local/carapace/tools/imsg/imsg")) || !strings.Contains(c, "+15550001111") {
 		t.Errorf("the configuration says\n%s", c)
 	}
+	if u := s.read("etc/systemd/system/carapace.service"); !strings.Contains(u, s.path("var/lib/carapace-home")) {
+		t.Errorf("the unit does not let the home be written:\n%s", u)
+	}
 	if got := s.must("/usr/bin/id", "-Gn", s.service); strings.TrimSpace(got) != s.service+" "+s.group {
 		t.Errorf("the service user is in %s", got)
 	}
