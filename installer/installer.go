@@ -399,8 +399,14 @@ func (b *builder) services() {
 		render, names = templates.Launchd, []string{templates.PlistRundir, templates.PlistGateway}
 		units = []string{"ai.carapace.rundir", "ai.carapace.gateway"}
 	}
-	for _, name := range names {
+	jobs := []struct{ user, program string }{
+		{"root", b.where.Prefix + "/bin/carapace-setup"}, {b.s.ServiceUser, b.where.Prefix + "/libexec/carapaced"},
+	}
+	for i, name := range names {
 		text, err := render(name, b.values())
+		if err == nil && b.p.OS() == platform.MacOS {
+			err = step.CheckJob(text, units[i], jobs[i].user, jobs[i].program)
+		}
 		if err != nil {
 			b.fail(err)
 			return
