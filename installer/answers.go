@@ -139,3 +139,6 @@ func CheckClient(u platform.User, acc platform.Accounts, serviceUser string) err
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
+
+// CheckEntry says what is wrong with one entry of a channel's allow list.
+func CheckEntry(channel, text string) error { return config.CheckEntry(channel, text) }

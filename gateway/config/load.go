@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/carapace-gateway/carapace/gateway/policy"
 )
 
 // Load reads the configuration at path, which must be absolute. It refuses one
@@ -114,4 +116,15 @@ func quoted(path string) string {
 
 func letterOrDigit(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+}
+
+// CheckEntry says what is wrong with one entry of an allow list, for a question
+// that a person is just answering. It knows no region, as the configuration of
+// a fresh install has none.
+func CheckEntry(channel, text string) error {
+	_, err := policy.ParsePattern(channel, text, "")
+	if err != nil {
+		return fmt.Errorf("%q: %w", text, err)
+	}
+	return nil
 }

@@ -84,12 +84,12 @@ func (a *app) askChannels(m *machine, p prompt.Prompter, s *installer.Settings) 
 			if err := a.askTool(m, p, tool, &c); err != nil {
 				return err
 			}
-			if err := askList(p, fmt.Sprintf("Who may be written to over %s?", name),
-				"addresses or numbers, separated by spaces, such as +15550001111 *@family.example; nobody else can be reached; empty: nobody",
+			if err := askList(p, fmt.Sprintf("Who may be written to over %s? (commas between them)", name),
+				"numbers with their country code, or addresses, such as +1 555 000 1111, *@family.example; nobody else can be reached; empty: nobody",
 				name, &s.Outbound); err != nil {
 				return err
 			}
-			if err := askList(p, fmt.Sprintf("Whose messages over %s may the agents see?", name),
+			if err := askList(p, fmt.Sprintf("Whose messages over %s may the agents see? (commas between them)", name),
 				"as before; what others write is not shown; empty: nobody's", name, &s.Inbound); err != nil {
 				return err
 			}
@@ -145,7 +145,14 @@ func (a *app) answerFor(m *machine, p prompt.Prompter, real string, objection er
 }
 
 func askList(p prompt.Prompter, question, why, channel string, lists *map[string][]string) error {
-	text, err := p.Input(question, why, strings.Join((*lists)[channel], " "), nil)
+	text, err := p.Input(question, why, strings.Join((*lists)[channel], ", "), func(text string) error {
+		for _, entry := range entries(text) {
+			if err := installer.CheckEntry(channel, entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -153,9 +160,20 @@ func askList(p prompt.Prompter, question, why, channel string, lists *map[string
 	for k, v := range *lists {
 		next[k] = v
 	}
-	next[channel] = words(text)
+	next[channel] = entries(text)
 	*lists = next
 	return nil
+}
+
+// entries splits at commas alone: people write numbers with spaces in them.
+func entries(s string) []string {
+	var all []string
+	for _, e := range strings.Split(s, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 func words(s string) []string {
