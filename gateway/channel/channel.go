@@ -138,6 +138,7 @@ func (e *UsageError) Error() string { return e.Text }
 // that the channel serves. The daemon answers it with -32007.
 type NotPermittedError struct {
 	What string // "command react", "option --db"
+	Hint string // what to do in its place, if there is something
 }
 
 func (e *NotPermittedError) Error() string { return e.What + " is not permitted" }

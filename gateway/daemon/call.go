@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -285,7 +286,7 @@ func (r *run) unclassified(op policy.Operation, err error) answer {
 	case errors.As(err, &forbidden):
 		e.Rule, e.Reason = "command", forbidden.Error()
 		result.Err = &channel.Refusal{Code: wire.CodeCommand, Reason: forbidden.Error(),
-			Hint: "the owner can permit what the channel knows under commands.allow in config.yaml"}
+			Hint: cmp.Or(forbidden.Hint, "this version of the gateway does not serve it")}
 	case errors.As(err, &tool):
 		e.Rule, e.Reason = "tool", "the tool refused"
 		result.Err = toolRefusal(tool)

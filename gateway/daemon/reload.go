@@ -159,7 +159,7 @@ func (d *Daemon) startRunners(ctx context.Context, c *config.Config) error {
 			// The first real question of a fresh child opens the database: ask it
 			// before a person waits for the answer.
 			Probe:   &channel.Request{Method: "chats.list", Params: map[string]int{"limit": 1}},
-			Timeout: c.Gateway.RequestTimeout, TrustOwner: d.opts.trust, Log: d.log.With(slog.String("channel", "imessage")),
+			Timeout: c.Gateway.RequestTimeout, TrustOwner: d.opts.trust, Log: d.log,
 		})
 		// The child outlives the request that asked for the reload.
 		if err := r.Start(context.WithoutCancel(ctx)); err != nil {

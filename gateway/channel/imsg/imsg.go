@@ -83,7 +83,7 @@ func (c *Channel) Classify(call channel.Call) (policy.Operation, error) {
 		return policy.Operation{}, err
 	}
 	if spec.classify == nil {
-		return policy.Operation{}, &channel.NotPermittedError{What: "command " + spec.name}
+		return policy.Operation{}, &channel.NotPermittedError{What: "command " + spec.name, Hint: "this version of the gateway serves imsg send, chats and history"}
 	}
 	return spec.classify(c, given, call)
 }

@@ -117,7 +117,7 @@ func knownService(s string) bool { return s == "auto" || s == "imessage" || s ==
 func (c *Channel) recipient(text, region string) (policy.Peer, error) {
 	text = strings.TrimSpace(text)
 	if strings.ContainsAny(text, ";:") {
-		return policy.Peer{}, &channel.NotPermittedError{What: "a recipient that is no phone number or e-mail address"}
+		return policy.Peer{}, notAPeer("a recipient that is no phone number or e-mail address", nil)
 	}
 	peer, err := policy.ParsePeer(name, text, region)
 	if err != nil || peer.Kind() != policy.KindPhone && peer.Kind() != policy.KindEmail {
@@ -191,7 +191,7 @@ func notAPeer(what string, err error) error {
 	if err != nil {
 		what += " (" + err.Error() + ")"
 	}
-	return &channel.NotPermittedError{What: what}
+	return &channel.NotPermittedError{What: what, Hint: "name the phone number with its country code, or the e-mail address"}
 }
 
 // looksLikeHandle is the tool's own test for an identifier that it would send
