@@ -79,7 +79,10 @@ func (s *Service) Plan(ctx context.Context) (plan.Change, error) {
 	if err != nil {
 		return "", err
 	}
-	if have.Known {
+	// One whose definition is in our place is for the step of that file to
+	// judge; it may be ours, of a run that was killed before it came to us.
+	_, err = s.files().Lstat(s.sys.Paths().Unit(s.Unit))
+	if have.Known && gone(err) {
 		return "", plan.WithHint(fmt.Errorf("a service called %s exists and was not made by carapace-setup", s.Unit),
 			"stop it and remove its definition")
 	}

@@ -123,10 +123,16 @@ func TestServiceOfAnother(t *testing.T) {
 	s.write("etc/systemd/system/carapace.service", "[Service]\nExecStart=/bin/true\n", 0o644)
 	s.must(s.path("systemd/systemctl"), "daemon-reload")
 	before := s.snapshot()
-	r := s.fails(wire.ExitConflict, "a service called carapace.service exists", "install", "--answers", s.answers)
-	if !strings.Contains(r.stderr, "carapace.service exists, has another content") {
-		t.Errorf("the foreign definition is not named:\n%s", r.stderr)
+	s.fails(wire.ExitConflict, "carapace.service exists, has another content", "install", "--answers", s.answers)
+	s.same("after a conflict", before)
+
+	// One whose definition is somewhere else.
+	if err := os.Remove(s.path("etc/systemd/system/carapace.service")); err != nil {
+		t.Fatal(err)
 	}
+	s.write("systemd/known", "carapace.service\n", 0o644)
+	before = s.snapshot()
+	s.fails(wire.ExitConflict, "a service called carapace.service exists", "install", "--answers", s.answers)
 	s.same("after a conflict", before)
 }
 
