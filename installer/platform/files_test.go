@@ -3,6 +3,7 @@ package platform
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -223,8 +224,11 @@ func TestTrees(t *testing.T) {
 	if err := os.Link(outside, filepath.Join(tree, "hard")); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.GiveTree(tree, want); err == nil {
-		t.Error("a file with another name outside was given away")
+	if err := f.GiveTree(tree, want); err != nil {
+		t.Errorf("a file with two names keeps the folder from being given: %v", err)
+	}
+	if info, _ := f.Lstat(outside); info.UID != 0 {
+		t.Errorf("a file with another name outside now belongs to %d", info.UID)
 	}
 	if err := f.RemoveTree(tree); err != nil {
 		t.Fatal(err)
@@ -234,6 +238,53 @@ func TestTrees(t *testing.T) {
 	}
 	if err := f.RemoveTree(tree); err != nil {
 		t.Errorf("the second time: %v", err)
+	}
+}
+
+// TestGiveTreeOfAnEnemy hands over a folder whose owner does not want that: no
+// name, no kind of object and no mode in it keeps the rest from being handed
+// over, and a set-id bit does not become the new owner's.
+func TestGiveTreeOfAnEnemy(t *testing.T) {
+	tree := filepath.Join(rootDir(t), "tree")
+	odd := filepath.Join(tree, "\xff\xfe", "..\x1b[2J")
+	if err := os.MkdirAll(odd, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	deep := tree
+	for range 40 {
+		deep = filepath.Join(deep, strings.Repeat("d", 64))
+	}
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Join(odd, "last"), filepath.Join(deep, "last"), filepath.Join(tree, "setid")} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Without the right to run it the kernel leaves this bit at a change of owner.
+	if err := syscall.Chmod(filepath.Join(tree, "setid"), 0o2644); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(tree, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(tree, "sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Symlink("..", filepath.Join(tree, "up")); err != nil {
+		t.Fatal(err)
+	}
+	f := &Files{}
+	if err := f.GiveTree(tree, Owner{UID: 12345, GID: 12346, Mode: 0o700}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{odd, filepath.Join(odd, "last"), deep, filepath.Join(deep, "last"), filepath.Join(tree, "setid")} {
+		if info, err := f.Lstat(name); err != nil || info.UID != 12345 || info.GID != 12346 || info.Mode&0o6000 != 0 {
+			t.Errorf("%q is %v, error %v", name, info.Owner(), err)
+		}
 	}
 }
 
