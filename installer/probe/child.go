@@ -96,8 +96,16 @@ type answer struct {
 // code; the answer counts only with 0.
 //
 // It can be asked for nothing that its user could not do without it, and
-// refuses to run as root, where an attempt would succeed and mean something.
+// refuses to try anything as root, where an attempt would succeed and mean
+// something: root must say whom it is to become first.
 func Child(args []string, stdin io.Reader, stdout io.Writer) int {
+	if len(args) == 4 && args[0] == "as" && os.Geteuid() == 0 {
+		if err := drop(args[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "carapace-setup: become the user of the probe: %v\n", err)
+			return wire.ExitFailed
+		}
+		args = nil
+	}
 	if os.Getuid() == 0 || os.Geteuid() == 0 || os.Getgid() == 0 || os.Getegid() == 0 {
 		fmt.Fprintln(os.Stderr, "carapace-setup: a probe does not run as root")
 		return wire.ExitNotPermitted

@@ -127,6 +127,14 @@ func TestChildRefuses(t *testing.T) {
 	if code, out := run(nil, string(good)); code != wire.ExitNotPermitted || out != "" {
 		t.Errorf("as root: %d %q", code, out)
 	}
+	for _, args := range [][]string{{"as", "0", "1", ""}, {"as", "1", "0", ""}, {"as", "x", "1", ""}, {"as", "1", "1", "x"}, {"as", "-1", "1", ""}} {
+		if code, out := run(nil, string(good), args...); code != wire.ExitFailed || out != "" {
+			t.Errorf("%q as root: %d %q", args, code, out)
+		}
+	}
+	if code, out := run(&s.client, string(good), "as", "1", "1", ""); code != wire.ExitUsage || out != "" {
+		t.Errorf("the client would become another: %d %q", code, out)
+	}
 	if code, _ := run(&s.client, string(good)); code != 0 {
 		t.Errorf("as the client: %d", code)
 	}

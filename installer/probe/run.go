@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -101,7 +100,14 @@ func (v *verifier) start(ctx context.Context, who ident, stdin []byte) ([]byte, 
 	if err := closeOnExec(); err != nil {
 		return nil, fmt.Errorf("keep descriptors from the probe: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, v.program, Subcommand)
+	args := []string{Subcommand}
+	if v.root {
+		// It starts as root and becomes who itself: a process that changes its
+		// user cannot be traced by that user, one that is started as him can,
+		// until it hides.
+		args = append(args, become(who)...)
+	}
+	cmd := exec.CommandContext(ctx, v.program, args...)
 	cmd.Env = childEnv()
 	cmd.Dir = "/"
 	cmd.Stdin = bytes.NewReader(stdin)
@@ -109,9 +115,6 @@ func (v *verifier) start(ctx context.Context, who ident, stdin []byte) ([]byte, 
 	stdout.max, stderr.max = maxAnswer, 4<<10
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if v.root {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: slices.Clone(who.groups)}
-	}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
 	err := cmd.Run()

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case Subcommand:
 			exit(Child(os.Args[2:], os.Stdin, os.Stdout))
+		case "watch":
+			exit(watch(os.Stdout))
 		case "stand-in":
 			exit(standIn(os.Args[2:]))
 		case "verify":
