@@ -35,16 +35,18 @@
 //
 // Root itself opens, writes and runs nothing below a folder that a client or
 // the service user can write: whether a protected object exists at all is
-// asked of a child that runs as the service user. Child does nothing as root.
+// asked of a child that runs as the service user. Child does nothing as root but become
+// somebody else.
 // A report holds no content of any file, no hash of a password, no text of a
 // message; what other programs said is shown escaped and cut short.
 //
 // # What it cannot see
 //
 // A child that runs as the client can be interfered with by other programs of
-// that client. It makes itself unreadable to them before it does anything, but
-// a hostile program that wins the race for those microseconds could make a
-// probe lie to the owner about that client; it gains nothing else by it.
+// that client: they can end it, or spoil its controls, and a check is unknown
+// then. They cannot make it lie: started by root it becomes the client itself,
+// which keeps it closed to them from its first moment. A verify that the
+// client starts is the client's own, and tells the client only.
 // What was read once can have been changed since: a report is about the moment
 // in which it was made.
 package probe
