@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -261,5 +262,28 @@ func TestProcesses(t *testing.T) {
 	pr, _ = find(stubborn.Process.Pid)
 	if err := p.Terminate(ctx, pr); err == nil || !strings.Contains(err.Error(), "still runs") {
 		t.Errorf("one that will not go: %v", err)
+	}
+}
+
+// TestHiddenProcess is about a process whose first thread has ended and whose
+// others go on: the kernel shows it as a zombie, and it is none.
+func TestHiddenProcess(t *testing.T) {
+	dir := t.TempDir()
+	for pid, threads := range map[string]string{"100": "2", "101": "1"} {
+		if err := os.Mkdir(filepath.Join(dir, pid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{
+			"status": "Name:\thider\nState:\tZ (zombie)\nPPid:\t1\nUid:\t54321\t54321\t54321\t54321\nThreads:\t" + threads + "\n",
+			"stat":   pid + " (hider) Z" + strings.Repeat(" 1", 40) + "\n",
+		} {
+			if err := os.WriteFile(filepath.Join(dir, pid, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	all, err := (&Proc{Dir: dir}).Of(context.Background(), 54321)
+	if err != nil || len(all) != 1 || all[0].PID != 100 {
+		t.Errorf("found %+v, error %v; want process 100 alone", all, err)
 	}
 }

@@ -22,7 +22,7 @@ type Proc struct {
 
 // Of lists the processes any of whose uids (real, effective, saved, file
 // system) is the given one. What has ended and only waits for its parent is
-// left out.
+// left out; what only looks so, because its first thread has ended, is not.
 func (p *Proc) Of(_ context.Context, uid uint32) ([]Process, error) {
 	entries, err := os.ReadDir(p.Dir)
 	if err != nil {
@@ -55,7 +55,7 @@ func (p *Proc) read(pid int, uid uint32) (Process, bool, error) {
 		return Process{}, false, err
 	}
 	pr := Process{PID: pid}
-	mine := false
+	mine, ended, threads := false, false, ""
 	for _, line := range strings.Split(string(status), "\n") {
 		key, val, _ := strings.Cut(line, ":")
 		fields := strings.Fields(val)
@@ -63,9 +63,9 @@ func (p *Proc) read(pid int, uid uint32) (Process, bool, error) {
 		case "Name":
 			pr.Name = printable(strings.TrimSpace(val))
 		case "State":
-			if len(fields) > 0 && (fields[0] == "Z" || fields[0] == "X") {
-				return Process{}, false, nil
-			}
+			ended = len(fields) > 0 && (fields[0] == "Z" || fields[0] == "X")
+		case "Threads":
+			threads = strings.TrimSpace(val)
 		case "PPid":
 			if len(fields) == 1 {
 				pr.PPID, _ = strconv.Atoi(fields[0])
@@ -83,7 +83,7 @@ func (p *Proc) read(pid int, uid uint32) (Process, bool, error) {
 			}
 		}
 	}
-	if !mine {
+	if !mine || ended && (threads == "" || threads == "0" || threads == "1") {
 		return pr, false, nil
 	}
 	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
