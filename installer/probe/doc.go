@@ -35,8 +35,8 @@
 //
 // Root itself opens, writes and runs nothing below a folder that a client or
 // the service user can write: whether a protected object exists at all is
-// asked of a child that runs as the service user. Child does nothing as root but become
-// somebody else.
+// asked of a child that runs as the service user. Child does nothing as root
+// but become somebody else.
 // A report holds no content of any file, no hash of a password, no text of a
 // message; what other programs said is shown escaped and cut short.
 //
