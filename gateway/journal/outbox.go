@@ -79,6 +79,7 @@ func (l *Letter) refusal() refusal {
 type op struct {
 	run    func(*work) error
 	done   chan error // has room for one; nil: nobody waits
+	answer error      // what done will say
 	letter string     // id of a letter that nobody waits for
 }
 

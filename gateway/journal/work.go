@@ -291,6 +291,13 @@ func (o *Outbox) commit() bool {
 		o.stalled = fmt.Errorf("letters cannot be written: %w", err)
 	}
 	o.mu.Unlock()
+	// Only now: who is told how it went finds the outbox in the state that
+	// follows from it.
+	for _, p := range ops {
+		if p.done != nil {
+			p.done <- p.answer
+		}
+	}
 	if err != nil && !o.warned {
 		options.Log.Error("the outbox cannot be written", "error", err)
 	} else if err == nil && o.warned {
@@ -300,8 +307,8 @@ func (o *Outbox) commit() bool {
 	return more
 }
 
-// run runs ops, and tells those who wait if it cannot. It returns the letters
-// that are to be tried again.
+// run runs ops and notes the answers for those who wait. It returns the
+// letters that are to be tried again.
 func (o *Outbox) run(options OutboxOptions, ops []*op) (kept []*op, err error) {
 	err = o.transact(options, ops)
 	if err == nil {
@@ -319,7 +326,7 @@ func (o *Outbox) run(options OutboxOptions, ops []*op) (kept []*op, err error) {
 	for _, p := range ops {
 		switch {
 		case p.done != nil:
-			p.done <- err
+			p.answer = err
 		case passing(err):
 			kept = append(kept, p)
 		default:
@@ -329,8 +336,8 @@ func (o *Outbox) run(options OutboxOptions, ops []*op) (kept []*op, err error) {
 	return kept, err
 }
 
-// transact runs ops and tells those who wait. On an error nothing happened and
-// nobody was told.
+// transact runs ops in one transaction and notes their answers. On an error
+// nothing happened and nothing was noted.
 func (o *Outbox) transact(options OutboxOptions, ops []*op) error {
 	ctx := context.Background()
 	tx, err := o.db.BeginTx(ctx, nil)
@@ -359,7 +366,7 @@ func (o *Outbox) transact(options OutboxOptions, ops []*op) error {
 	o.mu.Unlock()
 	for i, p := range ops {
 		if p.done != nil {
-			p.done <- answers[i]
+			p.answer = answers[i]
 		} else if answers[i] != nil {
 			o.lost(options, p, answers[i])
 		}
