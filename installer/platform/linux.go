@@ -187,14 +187,27 @@ func (l *LinuxHost) GroupsOf(ctx context.Context, name string) ([]string, error)
 	if _, err := l.User(ctx, name); err != nil {
 		return nil, err
 	}
-	res, err := l.Run.Read(ctx, idCommand, "-Gn", "--", name)
+	// By number: the names that a directory service gives can hold spaces.
+	res, err := l.Run.Read(ctx, idCommand, "-G", "--", name)
 	if err == nil && res.Exit != 0 {
 		err = &CommandError{Name: "id", Exit: res.Exit, Line: lastLine(res)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("groups of %s: %w", name, err)
 	}
-	return strings.Fields(res.Stdout), nil
+	var names []string
+	for _, text := range strings.Fields(res.Stdout) {
+		gid, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("groups of %s: id said %q", name, printable(text))
+		}
+		g, err := l.GroupByID(ctx, uint32(gid))
+		if err != nil {
+			return nil, fmt.Errorf("groups of %s: %w", name, err)
+		}
+		names = append(names, g.Name)
+	}
+	return names, nil
 }
 
 func (l *LinuxHost) users(ctx context.Context) ([]User, error) {
