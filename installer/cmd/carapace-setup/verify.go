@@ -102,10 +102,9 @@ func (a *app) probe(ctx context.Context, m *machine, s installer.Settings, facts
 	var groups []uint32
 	for _, n := range names {
 		g, err := m.sys.Group(ctx, n)
-		if errors.Is(err, platform.ErrNotFound) {
-			continue // a number without a name
-		}
 		if err != nil {
+			// Tried without one of its groups, the client would be shown to be
+			// kept from what that group opens.
 			return probe.Report{}, err
 		}
 		if g.GID != u.GID {
