@@ -276,9 +276,9 @@ func Sum(from io.Reader) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// Head returns the first bytes of a file, n at most.
+// Head returns the first bytes of a regular file, n at most.
 func Head(name string, n int) ([]byte, error) {
-	h, err := openNoFollow(name)
+	h, _, err := new(Files).ReadAs(name)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // rootDir is a folder below which root can work: nobody else may write a
@@ -314,6 +315,32 @@ func TestReadAsRefuses(t *testing.T) {
 			h.Close()
 			t.Errorf("%s was read", name)
 		}
+	}
+}
+
+// TestHeadOfAPipe puts a pipe that nobody says anything into where a tool was.
+func TestHeadOfAPipe(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := Head(fifo, 2)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("a pipe was read")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("waits for a pipe")
 	}
 }
 
