@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -372,13 +373,41 @@ func TestRealUsers(t *testing.T) {
 		}
 	})
 
+	t.Run("a file travels as bytes", func(t *testing.T) {
+		before := len(h.delivered())
+		picture := filepath.Join(t.TempDir(), "picture.png")
+		writeFile(t, picture, bytes.Repeat([]byte("picture "), 100_000), 0o644)
+		// The agent can read it only through a folder that lets it in.
+		if err := os.Chmod(filepath.Dir(filepath.Dir(picture)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Dir(picture), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		out, errs, exit := h.as(h.agent, h.bin("imsg"), "send", "--to", "+15551234567", "--file", picture)
+		if exit != 0 || out != "sent\n" || errs != "" {
+			t.Fatalf("exit %d, stdout %q, stderr %q\n%s", exit, out, errs, h.logged())
+		}
+		sent := h.delivered()[before:]
+		want := fmt.Sprintf("%x", sha256.Sum256(bytes.Repeat([]byte("picture "), 100_000)))
+		if len(sent) != 1 || sent[0].SHA256 != want || filepath.Base(sent[0].File) != "picture.png" || !strings.HasPrefix(sent[0].File, h.root+"/state/") {
+			t.Errorf("sent = %+v, want the bytes of %s, staged by the gateway", sent, picture)
+		}
+		// A path of the agent's that the gateway could open is still only a word.
+		out, _, exit = h.as(h.agent, h.bin("imsg"), "send", "--to", "+15551234567", "--file", h.root+"/state/lock")
+		if exit == 0 || len(h.delivered()) != before+1 {
+			t.Errorf("exit %d, stdout %q: a file of the gateway's own left", exit, out)
+		}
+	})
+
 	t.Run("imsg refused", func(t *testing.T) {
+		before := len(h.delivered())
 		out, errs, exit := h.as(h.agent, h.bin("imsg"), "send", "--to", "+15559999999", "--text", "no")
 		if exit != wire.ExitNotPermitted || !strings.HasPrefix(out, "imsg: refused: ") || !strings.HasPrefix(errs, "imsg: hint: ") {
 			t.Errorf("exit %d, stdout %q, stderr %q", exit, out, errs)
 		}
-		if n := len(h.delivered()); n != 1 {
-			t.Errorf("%d messages left, want 1", n)
+		if n := len(h.delivered()); n != before {
+			t.Errorf("%d messages left, want %d", n, before)
 		}
 	})
 
