@@ -22,7 +22,7 @@ channels:
   loopback: {enabled: true}
   imessage: {enabled: true, tool: /opt/homebrew/bin/imsg, sha256: "00"}
   signal:   {enabled: false, tool: /opt/homebrew/bin/signal-cli, account: "+15551234567"}
-  discord:  {enabled: false, token_file: /root/discord-token}
+  discord:  {enabled: false, token_file: /etc/discord-token}
   gmail:    {enabled: false, tool: /opt/homebrew/bin/gog, account: me@example.com}
 allow:
   outbound: {imessage: ["+15550001111", "*@family.example"]}
@@ -43,7 +43,7 @@ func TestAnswers(t *testing.T) {
 		Channels: map[string]Channel{
 			"loopback": {Enabled: true}, "imessage": {Enabled: true, Tool: "/opt/homebrew/bin/imsg", SHA256: "00"},
 			"signal":  {Tool: "/opt/homebrew/bin/signal-cli", Account: "+15551234567"},
-			"discord": {TokenFile: "/root/discord-token"}, "gmail": {Tool: "/opt/homebrew/bin/gog", Account: "me@example.com"},
+			"discord": {TokenFile: "/etc/discord-token"}, "gmail": {Tool: "/opt/homebrew/bin/gog", Account: "me@example.com"},
 		},
 		Outbound: map[string][]string{"imessage": {"+15550001111", "*@family.example"}},
 		Inbound:  map[string][]string{"imessage": {"+15550001111"}},
