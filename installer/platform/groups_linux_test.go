@@ -47,6 +47,6 @@ func TestGroupsWithSpaces(t *testing.T) {
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	} else if strings.Contains(string(out), "--- SKIP") {
-		t.Skipf("%s", out)
+		t.Skip("needs mount(2) in a namespace of its own, which is not to be had here")
 	}
 }
